@@ -1,0 +1,1 @@
+"""Text in, audio out, fast. Knows nothing of Optuna, MLflow, search or evaluation."""

@@ -1,0 +1,189 @@
+"""A Llama-style decoder: RMSNorm, rotary positions, grouped queries, SwiGLU.
+
+It turns embeddings into hidden states. What the embeddings mean and what is sampled from the
+hidden states belongs to the model that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tts.kv_cache import KvCache
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The shape of a decoder."""
+
+    n_layers: int
+    width: int
+    n_heads: int
+    n_kv_heads: int
+    ffn_width: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    qk_norm: bool = False
+    dropout: float = 0.0
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.n_heads
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Attend with PyTorch's own choice of kernel: the default ``Attend``."""
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, each (batch, 1, n, head_dim), float32, for (batch, n) positions.
+
+    Source: Su et al. 2021, RoFormer, in the half-split layout of Llama checkpoints.
+    """
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
+    angles = positions[:, None, :, None].float() * theta ** (-exponents / head_dim)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply rotary positions to (batch, heads, n, head_dim)."""
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x.float() * table[0] + turned.float() * table[1]).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square layer norm, computed in float32 (Zhang and Sennrich 2019)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        x32 = x.float()
+        scaled = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
+        return (scaled * self.weight.float()).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention with rotary positions over an optional KV cache."""
+
+    def __init__(self, config: DecoderConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        n_out = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+        self.qkv = nn.Linear(config.width, n_out, bias=False)
+        self.out = nn.Linear(config.n_heads * config.head_dim, config.width, bias=False)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KvCache | None,
+        attend: Attend,
+    ) -> Tensor:
+        """Attend; shapes as in ``Decoder.forward``."""
+        c, (batch, n, _) = self.config, x.shape
+        q, k, v = self.qkv(x).view(batch, n, -1, c.head_dim).transpose(1, 2).split(
+            (c.n_heads, c.n_kv_heads, c.n_kv_heads), dim=1
+        )  # fmt: skip
+        if c.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, rope), rotate(k, rope)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v, positions)
+        y = attend(q, k, v, mask, mask is None and n > 1)
+        return self.out(y.transpose(1, 2).reshape(batch, n, -1))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU feed-forward (Shazeer 2020), gate and up projections in one matrix."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.width, 2 * config.ffn_width, bias=False)
+        self.down = nn.Linear(config.ffn_width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: DecoderConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.norm_eps)
+        self.attention = SelfAttention(config, layer)
+        self.ffn_norm = RMSNorm(config.width, config.norm_eps)
+        self.ffn = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KvCache | None,
+        attend: Attend,
+    ) -> Tensor:
+        """Shapes as in ``Decoder.forward``."""
+        h = self.attention(self.attention_norm(x), rope, positions, mask, cache, attend)
+        x = x + self.dropout(h)
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """The stack of layers and the final norm."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.attend: Attend = sdpa
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        cache: KvCache | None = None,
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            x: Embeddings, shape (batch, n, width).
+            positions: Shape (batch, n), int64, the rotary position and cache slot of each entry.
+            mask: Boolean, broadcastable to (batch, heads, n, n_keys), True where a query may
+                look; None means causal over ``x`` itself, or, with one new entry, everything.
+            cache: Keys and values of earlier positions, or None to look at ``x`` alone.
+
+        Returns:
+            Normalised hidden states, shape (batch, n, width).
+        """
+        rope = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
+        for block in self.blocks:
+            x = block(x, rope, positions, mask, cache, self.attend)
+        return self.norm(x)  # type: ignore[no-any-return]

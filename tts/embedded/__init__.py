@@ -1,0 +1,1 @@
+"""The voice that ships with mosgate: small, trained by ``training/`` on a free synthesizer."""
