@@ -1,0 +1,76 @@
+"""What the sweep tells whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.record import SweepResult, TrialRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStarted:
+    """The sweep holds its study and is about to run.
+
+    Args:
+        study: The study's name.
+        device: The device as its driver names it.
+        objectives: Metric names.
+        n_known: Records found on disk: above 0 when it resumes.
+        max_trials: Most trials in this study.
+        seconds: Time budget of the study, or None.
+        spent_s: Of that, spent in earlier sittings.
+    """
+
+    study: str
+    device: str
+    objectives: tuple[str, ...]
+    n_known: int
+    max_trials: int
+    seconds: float | None
+    spent_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something a person should read once, such as a recipe that this device cannot run."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStarted:
+    """A trial's process is being started; ``total`` is the most trials there will be."""
+
+    number: int
+    total: int
+    role: str
+    options: Mapping[str, Any]
+    recipe: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStarted:
+    """A trial entered a phase; it is stopped after ``deadline_s`` seconds of it."""
+
+    number: int
+    phase: str
+    deadline_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFinished:
+    """A trial's record is on disk."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFinished:
+    """The sweep is over."""
+
+    result: SweepResult
+
+
+Event = SweepStarted | Notice | TrialStarted | PhaseStarted | TrialFinished | SweepFinished
