@@ -1,0 +1,260 @@
+"""What a sweep is asked to do: frozen values, resolved once (command line over YAML over default).
+
+Nothing here touches a device, a network or the environment; what a device can do is checked by
+``search.space``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from evaluation.gate import GateConfig
+from search.errors import ConfigError as ConfigError
+from search.yaml_lines import FieldError, SourceLines, build, load_tree, unknown
+from tts.options import Options, Sampling
+
+# Every metric an objective or a service level may name, and whether more of it is better.
+METRICS: Mapping[str, bool] = {
+    "latency_p50_s": False,
+    "latency_p95_s": False,
+    "latency_p99_s": False,
+    "ttfa_p50_s": False,
+    "ttfa_p95_s": False,
+    "rtf": False,
+    "throughput_samples_per_s": True,
+    "throughput_audio_s_per_s": True,
+    "tokens_per_s": True,
+    "peak_memory_bytes": False,
+    "load_s": False,
+    "compile_s": False,
+}
+AUTO: tuple[str, ...] = ("auto",)
+Sampler = Literal["tpe", "gp", "random"]
+DEVICE_AXES = ("precision", "quantization", "compile", "attention", "kv_cache")
+SAMPLING_AXES = tuple(f.name for f in fields(Sampling))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """Which sentences the audio is judged on.
+
+    Args:
+        path: A TSV file; relative paths start at the YAML file's folder.
+        n: Prompts of the search split.
+        seeds: Utterances per prompt, each with a random seed of its own.
+        seed: Where the seeds start.
+    """
+
+    path: str
+    n: int = 24
+    seeds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, n=2, seeds=1, seed=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """When the search ends: by time, by trials or when the space is used up.
+
+    Args:
+        seconds: Time for the whole study, confirmation included; None is no limit.
+        max_trials: Most records of the search, the baseline included.
+        min_trials: Trials to run even when the confirmation's share of the time is then cut;
+            never beyond ``seconds``.
+    """
+
+    seconds: float | None = None
+    max_trials: int = 40
+    min_trials: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least(self, seconds=1, max_trials=1, min_trials=1)
+        if self.min_trials > self.max_trials:
+            raise FieldError("min_trials", f"{self.min_trials} is above max_trials")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """How speed is measured.
+
+    Args:
+        repeats: Timed batches.
+        warmup: Batches run before, compilation included.
+        texts: What is spoken; a batch repeats them in turn.
+    """
+
+    repeats: int = 5
+    warmup: int = 2
+    texts: tuple[str, ...] = ("The morning train was late, so we walked to the harbor.",)
+
+    def __post_init__(self) -> None:
+        _at_least(self, repeats=5, warmup=1)
+        if not self.texts or not all(text.strip() for text in self.texts):
+            raise FieldError("texts", "give at least one text, none of them empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlinesConfig:
+    """Seconds a trial's process may spend in each phase before it is stopped."""
+
+    load: float = 90.0
+    compile: float = 300.0
+    measure: float = 180.0
+    synthesize: float = 300.0
+    render: float = 60.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, load=0.1, compile=0.1, measure=0.1, synthesize=0.1, render=0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmConfig:
+    """How the winner is confirmed.
+
+    Args:
+        pairs: Fresh processes of baseline and winner, timed in turn; 0 switches it off.
+        n: Prompts of the confirmation split, each with a fresh seed; 0 switches it off.
+    """
+
+    pairs: int = 3
+    n: int = 24
+
+    def __post_init__(self) -> None:
+        _at_least(self, pairs=0, n=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceConfig:
+    """Choices per axis; ``auto`` means everything this device can do."""
+
+    precision: tuple[str, ...] = AUTO
+    quantization: tuple[str, ...] = AUTO
+    compile: tuple[str, ...] = AUTO
+    attention: tuple[str, ...] = AUTO
+    kv_cache: tuple[str, ...] = AUTO
+    batch_size: tuple[int, ...] = (1,)
+    cfg_weight: tuple[float, ...] = (2.0,)
+    temperature: tuple[float, ...] = (0.7,)
+    top_k: tuple[int, ...] = (0,)
+    top_p: tuple[float, ...] = (0.9,)
+    min_p: tuple[float, ...] = (0.0,)
+    repetition_penalty: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for axis, choices in vars(self).items():
+            if not choices:
+                raise FieldError(axis, "the space is empty: list at least one value, or `auto`")
+            if len(set(choices)) != len(choices):
+                raise FieldError(axis, "a value is listed twice")
+            for i, choice in enumerate(choices):
+                if choices != AUTO or axis not in DEVICE_AXES:
+                    _check_choice(axis, choice, f"{axis}.{i}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Everything a sweep is asked to do."""
+
+    study: str
+    prompts: PromptsConfig
+    model: str = "embedded"
+    device: str = "auto"
+    asr: str = "embedded"
+    objectives: tuple[str, ...] = ("latency_p50_s",)
+    slo: Mapping[str, float] = field(default_factory=dict)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)
+    confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    recipes: tuple[str, ...] = AUTO
+    baseline: Options = field(default_factory=Options)
+    sampler: Sampler = "tpe"
+    seed: int = 0
+    source: SourceLines = field(default_factory=SourceLines, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.study):
+            raise FieldError("study", "use letters, digits, dot, dash and underscore")
+        if not self.objectives or len(set(self.objectives)) != len(self.objectives):
+            raise FieldError("objectives", "name one or more metrics, each once")
+        for name in self.objectives:
+            if name not in METRICS:
+                raise FieldError("objectives", f"{name!r} is not one of {', '.join(METRICS)}")
+        for name, limit in self.slo.items():
+            if name not in METRICS:
+                raise FieldError(f"slo.{name}", f"not one of {', '.join(METRICS)}")
+            if not 0 < limit < float("inf"):
+                raise FieldError(
+                    f"slo.{name}", f"{limit:g} can never be met: give a finite limit above 0"
+                )
+
+    @property
+    def prompts_path(self) -> Path:
+        """The prompt file; a relative one starts at the YAML file's folder."""
+        folder = self.source.path.parent if self.source.path else Path()
+        return folder / self.prompts.path
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain nested values, without the source's lines."""
+        values = {k: v for k, v in asdict(self).items() if k != "source"}
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+    @property
+    def digest(self) -> str:
+        """A content address: 16 hexadecimal digits of SHA-256 over the canonical JSON."""
+        return digest_of(self.to_mapping())
+
+    def error(self, key: str, message: str) -> ConfigError:
+        """Return an error that names the file and the line of a dotted key."""
+        return self.source.error(key, message)
+
+
+def digest_of(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return 16 hexadecimal digits of SHA-256 over the canonical JSON of a plain value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
+    """Read a sweep's YAML file.
+
+    Args:
+        path: The file.
+        overrides: Dotted keys from the command line, such as ``{"budget.seconds": 60}``; they win
+            over the file. None values are left out.
+
+    Raises:
+        ConfigError: Unreadable, a duplicate or unknown key, a wrong type or a value out of range,
+            with its line and a remedy.
+    """
+    tree = load_tree(path, {k: v for k, v in (overrides or {}).items() if v is not None})
+    return build(SweepConfig, tree, source="source")
+
+
+def _check_choice(axis: str, choice: Any, key: str) -> None:  # noqa: ANN401 - any axis
+    try:
+        if axis in SAMPLING_AXES:
+            Sampling(**{axis: choice})
+        else:
+            Options(**{axis: choice})
+    except ValueError as error:
+        allowed = get_args(get_type_hints(Options)[axis]) if axis in DEVICE_AXES else ()
+        message = unknown(choice, allowed) if allowed else str(error).partition(": ")[2]
+        raise FieldError(key, message) from error
+
+
+def _at_least(config: Any, **bounds: float) -> None:  # noqa: ANN401 - any section
+    for name, low in bounds.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value < float("inf"):
+            raise FieldError(name, f"{value} is out of range: give at least {low}")
