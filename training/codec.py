@@ -1,0 +1,260 @@
+"""Train the codec: first tokenizer and decoder together, then the decoder on frozen tokens.
+
+    python -m training.codec --audio DIR --out DIR --seconds 1080 --tokenizer-seconds 270
+
+The tokenizer is frozen early so that the language model can train beside the decoder's long
+adversarial phase. ``--frozen tokenizer.pt`` trains only a decoder, such as one of another shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.audio_store import AudioStore
+from training.codec_model import Discriminators, MelLoss, Tokenizer
+from training.flite import TEACHER
+from training.schedule import Average, Clock, Log, cosine, save
+from tts.embedded.codec import SAMPLES_PER_TOKEN, CodecDecoder, CodecDecoderConfig
+
+CROP_TOKENS = 40
+MEL_WEIGHT, FEATURE_WEIGHT = 45.0, 2.0
+PEAK_LR, FLOOR_LR = 5e-4, 1e-5
+ADVERSARIAL_FROM_STEP = 600
+
+
+class CodecTrainer:
+    """The networks, their optimizers and one training step, captured as a CUDA graph.
+
+    Args:
+        device: Where to train.
+        config: The decoder's shape.
+        batch: Crops a step.
+        tokenizer: A trained tokenizer to keep frozen, or None to train one.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        config: CodecDecoderConfig,
+        batch: int,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self.device, self.batch = device, batch
+        self.tokenizer = (tokenizer or Tokenizer()).to(device)
+        self.decoder = CodecDecoder(config).to(device)
+        self.discriminators = Discriminators().to(device)
+        self.mel_loss = MelLoss().to(device)
+        self.crops = torch.zeros(batch, CROP_TOKENS * SAMPLES_PER_TOKEN, device=device)
+        self.lr = torch.tensor(0.0, device=device)
+        self.losses: dict[str, Tensor] = {}
+        self.adversarial = False
+        self.average = Average(nn.ModuleList([self.tokenizer, self.decoder]), 0.999)
+        self.d_optimizer = self._optimizer(self.discriminators)
+        self.set_frozen(tokenizer is not None)
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Choose whether the tokenizer still learns; needs a new graph."""
+        self.frozen = frozen
+        if frozen:
+            averaged = self.average.state()
+            for name, parameter in self.tokenizer.named_parameters():
+                parameter.data.copy_(averaged[f"0.{name}"])
+                parameter.requires_grad_(False)
+        learning = [self.decoder] if frozen else [self.tokenizer, self.decoder]
+        self.parameters = [p for module in learning for p in module.parameters()]
+        self.g_optimizer = self._optimizer(nn.ModuleList(learning))
+
+    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        cuda = self.device.type == "cuda"
+        return torch.optim.AdamW(
+            module.parameters(), lr=self.lr, betas=(0.8, 0.99), weight_decay=0.01,
+            fused=cuda, capturable=cuda,
+        )  # fmt: skip
+
+    def step(self) -> None:
+        """One step on ``self.crops``: discriminators, then tokenizer and decoder."""
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+            values = self._values()
+            fake = self.decoder(values)
+            if self.adversarial:
+                self._discriminate(fake.detach())
+            mel = self.mel_loss(self.crops, fake)
+            loss = MEL_WEIGHT * mel
+            self.losses["mel"] = mel.detach()
+            if self.adversarial:
+                loss = loss + self._fool(fake)
+        self.g_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 10.0)
+        self.g_optimizer.step()
+        self.average.update()
+
+    def _values(self) -> Tensor:
+        if not self.frozen:
+            return self.tokenizer(self.crops)  # type: ignore[no-any-return]
+        with torch.no_grad():
+            return self.tokenizer(self.crops)  # type: ignore[no-any-return]
+
+    def _discriminate(self, fake: Tensor) -> None:
+        scores = self.discriminators(torch.cat((self.crops, fake)))
+        terms = []
+        for score, _ in scores:
+            real_score, fake_score = score.float().chunk(2)
+            terms.append((real_score - 1).square().mean() + fake_score.square().mean())
+        loss = torch.stack(terms).sum()
+        self.d_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.d_optimizer.step()
+        self.losses["discriminator"] = loss.detach()
+
+    def _fool(self, fake: Tensor) -> Tensor:
+        adversarial, matching = [], []
+        self.discriminators.requires_grad_(False)
+        for score, features in self.discriminators(torch.cat((self.crops, fake))):
+            adversarial.append((score.float().chunk(2)[1] - 1).square().mean())
+            for feature in features:
+                real, made = feature.float().chunk(2)
+                matching.append(F.l1_loss(made, real.detach()) / real.detach().abs().mean())
+        self.discriminators.requires_grad_(True)
+        fool, match = torch.stack(adversarial).sum(), torch.stack(matching).sum()
+        self.losses |= {"fool": fool.detach(), "match": match.detach()}
+        return fool + FEATURE_WEIGHT * match
+
+    def capture(self) -> Callable[[], None]:
+        """Return a callable that runs one step, from a CUDA graph where there is a GPU."""
+        if self.device.type != "cuda":
+            return self.step
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        self.g_optimizer.zero_grad(set_to_none=True)
+        self.d_optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            self.step()
+        return graph.replay
+
+    def snapshot(self) -> dict[str, object]:
+        """Return averaged weights and the decoder's shape."""
+        state = self.average.state()
+        parts: dict[str, dict[str, Tensor]] = {"0": {}, "1": {}}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value.detach().clone().cpu()
+        if self.frozen:
+            parts["0"] = {k: v.detach().cpu() for k, v in self.tokenizer.state_dict().items()}
+        return {
+            "tokenizer": parts["0"],
+            "decoder": parts["1"],
+            "config": asdict(self.decoder.config),
+        }
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run both phases."""
+    torch.manual_seed(args.seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    clock = Clock(args.seconds, args.steps)
+    log = Log(args.out / f"{args.name}.jsonl", args.name)
+    store = AudioStore(args.audio, device, hours=args.hours, voices=(TEACHER,))
+    store.wait(args.hours_first)
+    tokenizer = load_tokenizer(args.frozen, device) if args.frozen else None
+    config = CodecDecoderConfig(hop=args.hop, n_fft=args.n_fft)
+    trainer = CodecTrainer(device, config, args.batch, tokenizer)
+    generator = torch.Generator(device).manual_seed(args.seed)
+    run, polled, saved = trainer.capture(), time.monotonic(), time.monotonic()
+    log(event="start", elapsed_s=clock.elapsed_s, hours=store.used / 57.6e6)
+    while clock.progress < 1:
+        if clock.step == ADVERSARIAL_FROM_STEP:
+            trainer.adversarial = True
+            run = trainer.capture()
+        if not trainer.frozen and clock.elapsed_s > args.tokenizer_seconds:
+            trainer.set_frozen(True)
+            save(args.out / "tokenizer.pt", trainer.snapshot())
+            log(event="tokenizer frozen", step=clock.step, elapsed_s=clock.elapsed_s)
+            run = trainer.capture()
+        trainer.lr.fill_(cosine(clock.progress, peak=PEAK_LR, floor=FLOOR_LR, warm_up=0.01))
+        trainer.crops.copy_(store.crops(args.batch, trainer.crops.shape[1], generator))
+        run()
+        clock.step += 1
+        if clock.step % 250 == 0:
+            log(step=clock.step, elapsed_s=clock.elapsed_s, hours=store.used / 57.6e6,
+                **trainer.losses)  # fmt: skip
+        if time.monotonic() - polled > 5:
+            store.poll(most=20)
+            polled = time.monotonic()
+        if time.monotonic() - saved > 60:
+            save(args.out / f"{args.name}.pt", trainer.snapshot())
+            saved = time.monotonic()
+    save(args.out / f"{args.name}.pt", trainer.snapshot())
+    log(event="done", step=clock.step, elapsed_s=clock.elapsed_s)
+
+
+def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
+    """Load a frozen tokenizer, waiting up to 15 minutes for the file to appear.
+
+    Raises:
+        TimeoutError: It did not appear.
+    """
+    for _ in range(900):
+        if path.exists():
+            tokenizer = Tokenizer().to(device).eval().requires_grad_(False)
+            tokenizer.load_state_dict(torch.load(path, map_location=device)["tokenizer"])
+            return tokenizer
+        time.sleep(1)
+    raise TimeoutError(f"{path} did not appear")
+
+
+def load_resynthesiser(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return a function that sends audio (batch, n) through a saved codec and back."""
+    saved = torch.load(path, map_location=device)
+    tokenizer = Tokenizer().to(device).eval()
+    tokenizer.load_state_dict(saved["tokenizer"])
+    decoder = CodecDecoder(CodecDecoderConfig(**saved["config"])).to(device).eval()
+    decoder.load_state_dict(saved["decoder"])
+
+    @torch.no_grad()
+    def resynthesise(audio: Tensor) -> Tensor:
+        padded = F.pad(audio, (0, -audio.shape[-1] % SAMPLES_PER_TOKEN))
+        made: Tensor = decoder(tokenizer(padded))
+        return made[..., : audio.shape[-1]]
+
+    return resynthesise
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--audio", type=Path, required=True, help="folder that training.flite fills")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", default="codec", help="stem of the files written")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=1080)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--tokenizer-seconds", type=float, default=270)
+    parser.add_argument("--frozen", type=Path, help="train only a decoder on this tokenizer")
+    parser.add_argument("--hours", type=float, default=40, help="audio kept on the device")
+    parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--hop", type=int, default=160)
+    parser.add_argument("--n-fft", type=int, default=640)
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Make the embedded voice and the embedded ear: one command, some 20 minutes on four GPUs.
+
+    python -m training.corpus -o training/data/corpus.txt.gz
+    python -m training.run --out training/data/run --seconds 1140
+
+flite speaks the corpus on the CPU while everything trains: the codec, its second decoder, the
+language model (from the moment the tokenizer is frozen) and the ear, each on a GPU of its own
+where there are several, or sharing one. ``training.export`` then writes the weight files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+TOKENIZER_SHARE = 0.24
+RESERVE_S = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training process."""
+
+    name: str
+    module: str
+    gpu: int
+    arguments: tuple[str, ...]
+
+
+def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
+    """Say what runs where: with one GPU everything shares it and keeps less audio."""
+    total = args.seconds
+    tokenizer_s = TOKENIZER_SHARE * total
+    lm_s = total - tokenizer_s - RESERVE_S
+    hours = "340" if n_gpus > 1 else "120"
+    tokenizer = str(args.out / "tokenizer.pt")
+    clock = ("--seconds", f"{total:.0f}")
+    result = [
+        Job(name="codec", module="training.codec", gpu=0,
+            arguments=(*clock, "--tokenizer-seconds", f"{tokenizer_s:.0f}")),
+        Job(name="lm", module="training.lm", gpu=2 % n_gpus,
+            arguments=("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", hours)),
+        Job(name="ear", module="training.ear", gpu=1 % n_gpus, arguments=clock),
+    ]  # fmt: skip
+    if n_gpus > 3:
+        second = ("--frozen", tokenizer, "--name", "codec-b", "--hop", "80", "--n-fft", "320")
+        result.append(Job(name="codec-b", module="training.codec", gpu=3,
+                          arguments=(*clock, *second)))  # fmt: skip
+    return [job for job in result if job.name in args.only]
+
+
+def start(job: Job, args: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """Start one job with its output in a log file."""
+    command = [
+        sys.executable, "-u", "-m", job.module, "--audio", str(args.audio), "--out", str(args.out),
+        "--device", f"cuda:{job.gpu}", "--seed", str(args.seed), *job.arguments,
+    ]  # fmt: skip
+    log = (args.out / f"{job.name}.log").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def main() -> None:
+    """Run everything and wait for it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--corpus", type=Path, default=Path("training/data/corpus.txt.gz"))
+    parser.add_argument("--audio", type=Path, default=Path("/dev/shm/mosgate-speech"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1140)
+    parser.add_argument("--library", default="", help="folder of flite's libraries")
+    parser.add_argument("--only", nargs="+", default=["codec", "codec-b", "lm", "ear"])
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    spare = max(2, (os.cpu_count() or 4) - 6)
+    speak = [
+        sys.executable, "-m", "training.flite", "--corpus", str(args.corpus),
+        "--out", str(args.audio), "--library", args.library, "--processes", str(spare),
+    ]  # fmt: skip
+    with (args.out / "flite.log").open("ab") as log:
+        running = {"flite": subprocess.Popen(speak, stdout=log, stderr=subprocess.STDOUT)}
+    for job in jobs(args, max(1, torch.cuda.device_count())):
+        running[job.name] = start(job, args)
+    failed = []
+    while running:
+        time.sleep(1)
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                del running[name]
+                print(f"{name} ended with {process.returncode}", flush=True)
+                failed += [name] if process.returncode else []
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; see the logs in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
