@@ -122,7 +122,8 @@ class CodecTrainer:
             adversarial.append((score.float().chunk(2)[1] - 1).square().mean())
             for feature in features:
                 real, made = feature.float().chunk(2)
-                matching.append(F.l1_loss(made, real.detach()) / real.detach().abs().mean())
+                gap = F.l1_loss(made, real.detach()) / real.detach().abs().mean()
+                matching.append(gap / len(features))
         self.discriminators.requires_grad_(True)
         fool, match = torch.stack(adversarial).sum(), torch.stack(matching).sum()
         self.losses |= {"fool": fool.detach(), "match": match.detach()}
