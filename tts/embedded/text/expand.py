@@ -15,7 +15,9 @@ from tts.embedded.text.numbers import cardinal, decimal, digits, fraction, ordin
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _MONTH = "|".join(m.title() for m in tables.MONTHS)
-_MONTH_ANY = f"{_MONTH}|(?:{'|'.join(sorted(tables.MONTH_ABBREVIATIONS, key=len, reverse=True))})\\.?"
+_MONTH_ANY = (
+    f"{_MONTH}|(?:{'|'.join(sorted(tables.MONTH_ABBREVIATIONS, key=len, reverse=True))})\\.?"
+)
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _WHOLE = r"\d{1,3}(?:,\d{3})+|\d+"
 _SIGN = "[" + "".join(tables.CURRENCIES) + "]"
@@ -36,8 +38,10 @@ _YEAR_CUE = (
 
 
 def _month(name: str) -> str:
-    return name.lower() if name.lower() in tables.MONTHS else (
-        tables.MONTH_ABBREVIATIONS[name.rstrip(".")]
+    return (
+        name.lower()
+        if name.lower() in tables.MONTHS
+        else (tables.MONTH_ABBREVIATIONS[name.rstrip(".")])
     )
 
 

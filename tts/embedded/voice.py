@@ -1,0 +1,172 @@
+"""The embedded voice: text in, 16 kHz audio out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from typing import TypeVar
+
+import torch
+
+from tts.attention import only
+from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+from tts.embedded.generation import Generator, Row, Spoken
+from tts.embedded.vocoder import Vocoder, fade, join, pause
+from tts.errors import TextError
+from tts.options import Options
+from tts.types import Audio, AudioChunk, Samples, Utterance
+
+FIRST_CHUNK_TOKENS = 4
+MAX_CHUNK_TOKENS = 50
+_T = TypeVar("_T")
+
+
+class EmbeddedVoice:
+    """A ``Synthesizer``; see ``tts.types``.
+
+    Args:
+        generator: Draws the speech tokens.
+        vocoder: Renders them.
+        options: In canonical form.
+    """
+
+    sample_rate_hz = SAMPLE_RATE_HZ
+
+    def __init__(self, generator: Generator, vocoder: Vocoder, options: Options) -> None:
+        self.generator, self.vocoder, self.options = generator, vocoder, options
+        self._seconds: dict[str, float] = {}
+
+    def synthesize(self, utterances: Sequence[Utterance]) -> list[Audio]:
+        """Speak one batch of at most ``batch_size`` utterances.
+
+        Raises:
+            TextError: A text has nothing to speak.
+            ValueError: More utterances than the batch size.
+        """
+        if len(utterances) > self.options.batch_size:
+            raise ValueError(
+                f"{len(utterances)} utterances, but batch_size is {self.options.batch_size}"
+            )
+        self._seconds = {}
+        rows = [_rows(utterance) for utterance in utterances]
+        spoken = self._speak([row for sentences in rows for row in sentences])
+        audios = []
+        for utterance, sentences in zip(utterances, rows, strict=True):
+            mine, spoken = spoken[: len(sentences)], spoken[len(sentences) :]
+            audios.append(_audio(utterance, mine))
+        return audios
+
+    def stream(self, utterance: Utterance) -> Iterator[AudioChunk]:
+        """Speak one utterance piece by piece; joined, the pieces are what ``synthesize`` gives."""
+        rows = _rows(utterance)
+        for i, row in enumerate(rows):
+            is_last_row = i + 1 == len(rows)
+            for samples, is_end in self._stream_row(row):
+                is_last = is_end and is_last_row
+                yield AudioChunk(samples=samples, sample_rate_hz=SAMPLE_RATE_HZ, is_last=is_last)
+            if not is_last_row:
+                yield AudioChunk(samples=pause(), sample_rate_hz=SAMPLE_RATE_HZ, is_last=False)
+
+    def render(self, tokens: Sequence[Sequence[int]]) -> Samples:
+        """Render given tokens, a sequence per sentence.
+
+        Raises:
+            ValueError: A token is no code of the codec.
+        """
+        for token in (token for sentence in tokens for token in sentence):
+            if not 0 <= token < N_CODES:
+                raise ValueError(f"speech token {token} is outside [0, {N_CODES})")
+        return join([s for group in self._groups(tokens) for s in self.vocoder.sentences(group)])
+
+    def stats(self) -> dict[str, float]:
+        """Return the seconds of the last ``synthesize`` call, by stage."""
+        return dict(self._seconds)
+
+    def _speak(self, rows: Sequence[Row]) -> list[tuple[Spoken, Samples]]:
+        """Speak rows in groups of ``batch_size``, those of like length together."""
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i].characters))
+        results: dict[int, tuple[Spoken, Samples]] = {}
+        for group in self._groups(order):
+            spoken = self._generate([rows[i] for i in group])
+            with self._timed("vocoder_s"):
+                samples = self.vocoder.sentences([s.tokens for s in spoken])
+            results.update(zip(group, zip(spoken, samples, strict=True), strict=True))
+        return [results[i] for i in range(len(rows))]
+
+    def _groups(self, items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+        size = self.options.batch_size
+        return (items[i : i + size] for i in range(0, len(items), size))
+
+    @torch.inference_mode()
+    def _generate(self, rows: Sequence[Row]) -> list[Spoken]:
+        with only(self.options.attention):
+            with self._timed("prefill_s"):
+                batch = self.generator.begin(rows)
+            with self._timed("decode_s"):
+                while not batch.is_finished():
+                    batch.advance(self.generator.look_every)
+                return batch.spoken()
+
+    def _stream_row(self, row: Row) -> Iterator[tuple[Samples, bool]]:
+        """Yield pieces of growing length and whether each is the last."""
+        n_emitted, n_wanted = 0, FIRST_CHUNK_TOKENS
+        with torch.inference_mode(), only(self.options.attention):
+            batch = self.generator.begin([row])
+        while True:
+            known = n_emitted + n_wanted + self.vocoder.context
+            with torch.inference_mode(), only(self.options.attention):
+                batch.advance(known - batch.n_drawn)
+                is_finished = batch.is_finished()
+                tokens = batch.spoken()[0].tokens
+            # A row may have ended among the steps just made.
+            end = len(tokens) if is_finished else n_emitted + n_wanted
+            samples = self.vocoder.piece(tokens, n_emitted, end)
+            fade(samples, at_start=n_emitted == 0, at_end=is_finished)
+            yield samples, is_finished
+            if is_finished:
+                return
+            n_emitted, n_wanted = end, min(2 * n_wanted, MAX_CHUNK_TOKENS)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self.generator.device.type == "cuda":
+            torch.cuda.synchronize(self.generator.device)
+        elapsed = time.perf_counter() - started
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + elapsed
+
+
+def token_cap(n_characters: int) -> int:
+    """Return the most tokens that so many characters may take: about twice slow speech."""
+    return ceil(TOKEN_RATE_HZ * (1.5 + 0.14 * n_characters))
+
+
+def _rows(utterance: Utterance) -> list[Row]:
+    from tts.embedded.text import normalise, split_sentences
+
+    sentences = split_sentences(normalise(utterance.text))
+    rows = [
+        Row(
+            characters=tuple(map(ord, sentence)),
+            seed=utterance.seed,
+            sentence=i,
+            cap=token_cap(len(sentence)),
+        )
+        for i, sentence in enumerate(sentences)
+    ]
+    if not rows:
+        raise TextError(f"utterance {utterance.id!r} has nothing to speak")
+    return rows
+
+
+def _audio(utterance: Utterance, sentences: Sequence[tuple[Spoken, Samples]]) -> Audio:
+    return Audio(
+        utterance_id=utterance.id,
+        samples=join([samples for _, samples in sentences]),
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        tokens=tuple(spoken.tokens for spoken, _ in sentences),
+        n_truncated=sum(spoken.is_truncated for spoken, _ in sentences),
+    )
