@@ -57,15 +57,12 @@ def run_name(record: TrialRecord) -> str:
 
 
 def verdict_label(record: TrialRecord) -> str:
-    """Return PASS, FAIL, UNDECIDED or UNGATED of a completed trial, else its status."""
+    """Return PASS, FAIL, UNDECIDED or UNGATED of a judged trial, else its role or status."""
     if record.status != "completed":
         return record.status
+    if record.role == "baseline":
+        return "baseline"
     return str((record.verdict or {}).get("status", "UNGATED"))
-
-
-def is_accepted(record: TrialRecord) -> bool:
-    """Say whether a trial may win: the baseline is what others are held against, not a winner."""
-    return bool(record.accepted)
 
 
 def reasons(record: TrialRecord) -> list[str]:

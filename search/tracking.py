@@ -88,7 +88,7 @@ class Tracking:
         for key, waiting in list(self._pending.items()):
             try:
                 self._tell(waiting)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - MLflow never fails a trial
                 self._note(error)
                 if waiting.study not in self._told:
                     break  # the store itself is away: do not wait for it once per record
@@ -111,7 +111,7 @@ class Tracking:
         try:
             told = self.report(result.baseline)
             self._tell_parent(result, texts)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - MLflow never fails a sweep
             self._note(error)
             return False
         return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def record(number: int = 1, **changes: Any) -> TrialRecord:  # noqa: ANN401
         },
         "utterances": tuple(utterance(f"u{i:02d}") for i in range(3)),
         "verdict": verdict(),
-        "environment": {"device": "cpu", "torch": "2.11.0"},
+        "environment": {"device": "cpu", "device_name": "a toy CPU", "torch": "2.11.0"},
         "started_at": "2026-11-21T06:00:00+00:00",
         "ended_at": "2026-11-21T06:00:10+00:00",
     }
@@ -101,7 +102,7 @@ def record(number: int = 1, **changes: Any) -> TrialRecord:  # noqa: ANN401
 
 def baseline(latency: float = 0.4) -> TrialRecord:
     """Return trial 0."""
-    return record(0, role="baseline", options=Options(), latency=latency)
+    return record(0, role="baseline", options=Options(), latency=latency, verdict=None)
 
 
 def rejected(number: int) -> TrialRecord:
@@ -170,4 +171,9 @@ def write_study(root: Path, found: tuple[TrialRecord, ...] | None = None) -> Pat
             sf.write(folder / "audio" / f"{scores['utterance_id']}.wav", tone, 16_000)
         (folder / "worker.log").write_text("loaded\n", encoding="utf-8")
         write_record(folder, one)
+        config = {"study": one.study, "model": "embedded", "objectives": list(OBJECTIVES)}
+        (root / one.study / "study.json").write_text(
+            json.dumps({"conditions": {}, "config": config}), encoding="utf-8"
+        )
+        (root / one.study / "clock.json").write_text('{"spent_s": 60.0}', encoding="utf-8")
     return root / "toy"

@@ -1,10 +1,9 @@
-"""Tracking against a real sqlite MLflow: what arrives, that it arrives once, and what it survives."""
+"""Tracking against a real sqlite MLflow: what arrives, only once, and what it survives."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -213,11 +212,11 @@ def test_a_read_only_folder_never_raises() -> None:
         "print(told, tracking.problem)\n"
     )
     with tempfile.TemporaryDirectory() as place:
-        os.chmod(place, stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
+        Path(place).chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
         done = subprocess.run(
             [sys.executable, "-c", script, place], capture_output=True, text=True, check=False
         )
-        os.chmod(place, stat.S_IRWXU)
+        Path(place).chmod(stat.S_IRWXU)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("False MLflow could not be told everything")
     assert "ermission denied" in done.stdout
@@ -231,7 +230,7 @@ def test_first_opens_at_the_same_moment_leave_one_sound_store(tmp_path: Path) ->
         "from tests.search import record_fixtures\n"
         "tracking = Tracking(Path(sys.argv[1]))\n"
         "tracking.report(record_fixtures.record(int(sys.argv[2])))\n"
-        "sys.exit(tracking.problem)\n"
+        "sys.exit(tracking.problem or None)\n"
     )
     started = [
         subprocess.Popen(

@@ -1,0 +1,218 @@
+"""The ``mosgate`` command line: what can be said, and what exit codes mean.
+
+Commands live in ``search/commands`` and are imported when they run, so that ``--help`` answers
+at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn, TypeAlias
+
+from search.exits import exit_code_of, explain
+
+_EXAMPLES = """\
+examples:
+  mosgate doctor                                  what this machine can do
+  mosgate sweep configs/quickstart.yaml           search, prove, report
+  mosgate show quickstart                         the report again
+  mosgate show quickstart --trial 7               one trial, with its reasons
+  mosgate export quickstart -o winner/            ship what won
+  mosgate say "Good morning." -o morning.wav      hear the voice
+  mosgate hear morning.wav                        read what a recogniser hears
+  mosgate ui                                      compare runs in MLflow
+
+exit codes: 0 there is a winner (or the command did its work), 1 nothing passed the gate,
+2 configuration or input, 3 environment, 4 infrastructure, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The words after ``mosgate``; those of the process by default.
+    """
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.DEBUG if args.debug else logging.WARNING)
+    try:
+        command = importlib.import_module(f"search.commands.{args.command}")
+        code = int(command.run(args))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # such as `mosgate show | head`: not worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop
+        if args.debug:
+            traceback.print_exc()
+        print(f"mosgate: {explain(error)}", file=sys.stderr)
+        return exit_code_of(error)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mosgate",
+        description="Find the fastest way to run a speech model that still sounds right, and "
+        "prove it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_sweep, _add_show, _add_export, _add_doctor, _add_say, _add_hear, _add_ui):
+        add(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("mosgate")
+        except PackageNotFoundError:
+            found = "(not installed: running from its source)"
+        print(f"mosgate {found}")
+        parser.exit()
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # no public name
+
+
+def _add(commands: _Commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--debug", action="store_true", help="show tracebacks and log messages")
+    return command
+
+
+def _add_root(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--root", default="mlruns", metavar="DIR", help="where studies live (default: mlruns)"
+    )
+
+
+def _add_sweep(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "sweep",
+        "search the optimizations of a speech model; the same command resumes",
+        "mosgate sweep configs/quickstart.yaml --set budget.seconds=300",
+    )
+    command.add_argument("config", metavar="CONFIG", help="the sweep's YAML file")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the file, such as budget.seconds=300; may be repeated",
+    )
+    command.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
+    _add_root(command)
+
+
+def _add_show(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "show",
+        "show a study's report, one trial, or which studies there are",
+        "mosgate show quickstart --trial 7",
+    )
+    command.add_argument("study", nargs="?", metavar="STUDY", help="left out: list the studies")
+    command.add_argument("--trial", type=int, metavar="N", help="one trial in full")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="for a README")
+    _add_root(command)
+
+
+def _add_export(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "export",
+        "write the winning configuration with its evidence, environment and checksums",
+        "mosgate export quickstart -o winner/",
+    )
+    command.add_argument("study", metavar="STUDY")
+    command.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
+    command.add_argument("--force", action="store_true", help="replace what is in DIR")
+    _add_root(command)
+
+
+def _add_doctor(commands: _Commands) -> None:
+    command = _add(
+        commands, "doctor", "check what this machine can do and what it lacks", "mosgate doctor"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    command.add_argument("--json", action="store_true", help="for programs")
+    _add_root(command)
+
+
+def _add_say(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "say",
+        "speak a text into a wav file",
+        'mosgate say "It is half past three." -o clock.wav --set precision=bf16',
+    )
+    command.add_argument("text", metavar="TEXT", help="what to say; - reads standard input")
+    command.add_argument("-o", "--output", required=True, metavar="WAV", help="the file to write")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one option, such as precision=bf16, batch_size=2 or temperature=0.5",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+    command.add_argument("--model", default="embedded", help="embedded, embedded:DIR, module:Class")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _add_hear(commands: _Commands) -> None:
+    command = _add(
+        commands, "hear", "write down what a recogniser hears in a wav file", "mosgate hear a.wav"
+    )
+    command.add_argument("wav", metavar="WAV")
+    command.add_argument(
+        "--asr", default="embedded", help="embedded, or a Whisper name such as base.en"
+    )
+
+
+def _add_ui(commands: _Commands) -> None:
+    command = _add(
+        commands, "ui", "open MLflow on the studies, on this machine only", "mosgate ui --port 5000"
+    )
+    command.add_argument("--port", type=int, default=5000)
+    command.add_argument(
+        "--host", default="127.0.0.1", help="who may connect (default: this machine alone)"
+    )
+    _add_root(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

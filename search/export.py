@@ -1,0 +1,152 @@
+"""Ship a winner: its configuration, the evidence, the environment and checksums, whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.exits import InputError
+from search.record import SweepResult, TrialRecord
+from search.report import render_html, render_markdown
+from search.summary import summarise
+
+CHECKSUMS = "SHA256SUMS"
+SCHEMA = 1
+
+
+class NothingPassedError(Exception):
+    """There is no winner to export."""
+
+
+def export(
+    result: SweepResult, target: Path, *, config: Mapping[str, Any], force: bool = False
+) -> list[Path]:
+    """Write the winner of a sweep into a folder.
+
+    Args:
+        result: The sweep's end.
+        target: A folder that does not exist or is empty.
+        config: The sweep's resolved configuration, for the model and the gate.
+        force: Replace an earlier export.
+
+    Returns:
+        The files written.
+
+    Raises:
+        NothingPassedError: No configuration was accepted.
+        InputError: The folder holds something.
+    """
+    if result.winner is None:
+        reason = summarise(result).sentences[1]
+        raise NothingPassedError(f"study {result.study} has no winner to export. {reason}")
+    _refuse_occupied(target, force=force)
+    files = _files(result, result.winner, config)
+    files[CHECKSUMS] = "".join(
+        f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files.items()
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    try:
+        _write(fresh, files)
+        _swap(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return [target / name for name in files]
+
+
+def _refuse_occupied(target: Path, *, force: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; name a folder that does not exist")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not force:
+        raise InputError(f"{target} is not empty; name another folder, or use --force")
+    if not (target / CHECKSUMS).is_file():  # never sweep away what is not ours
+        raise InputError(f"--force replaces an earlier export only, and {target} is not one")
+
+
+def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> dict[str, str]:
+    winner = {
+        "schema": SCHEMA,
+        "study": result.study,
+        "trial": won.number,
+        "digest": won.digest,
+        "model": config.get("model", "embedded"),
+        "options": dict(won.options),
+        "objectives": list(result.objectives),
+        "metrics": dict(won.metrics),
+        "verdict": (won.verdict or {}).get("summary", ""),
+        "confirmed": _confirmed(result),
+    }
+    evidence = [("baseline", result.baseline), ("winner", won)]
+    evidence += [
+        (f"confirm-{r.number:04d}", r) for r in result.records if r.role == "confirm"
+    ]  # fmt: skip
+    heading = f"# {summarise(result).sentences[0]}\n"
+    return {
+        "winner.yaml": heading + yaml.safe_dump(winner, sort_keys=False, allow_unicode=True),
+        "winner.json": _json(winner),
+        "environment.json": _json(dict(won.environment)),
+        "config.json": _json(dict(config)),
+        "report.md": render_markdown(result),
+        "report.html": render_html(result),
+        "evidence/verdict.json": _json(won.verdict),
+        **{f"evidence/{name}.json": record.to_json() + "\n" for name, record in evidence},
+    }
+
+
+def _confirmed(result: SweepResult) -> dict[str, Any] | None:
+    done = result.confirmation
+    if done is None:
+        return None
+    return {
+        "speedup": done.speedup,
+        "speedup_low": done.speedup_low,
+        "speedup_high": done.speedup_high,
+        "verdict": done.verdict and done.verdict.get("summary"),
+    }
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Put the finished folder in its place; an earlier one stays whole until then."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = fresh.with_suffix(".old")
+    target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old)
+
+
+def verify(folder: Path) -> list[str]:
+    """Return what is wrong with an exported folder, by file; empty is good."""
+    problems = []
+    for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            problems.append(f"{name} was changed")
+    return problems

@@ -1,0 +1,264 @@
+"""What a person sees while a sweep runs: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.events import (
+    Event,
+    Notice,
+    PhaseStarted,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+    TrialStarted,
+)
+from search.labels import clock, column, one_line, reasons, run_name, short_options, verdict_label
+from search.record import TrialRecord
+from search.summary import speedup, verdict_text
+
+Clock = Callable[[], float]
+_COLOURS = {"PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "yellow"}
+_COUNTED = ("accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "infeasible", "failed")
+
+
+@dataclass
+class Progress:
+    """Where a sweep stands, kept up by its events.
+
+    Args:
+        now: A monotonic clock in seconds.
+    """
+
+    now: Clock = time.monotonic
+    started: SweepStarted | None = None
+    trial: TrialStarted | None = None
+    phase: PhaseStarted | None = None
+    baseline: TrialRecord | None = None
+    best: TrialRecord | None = None
+    last_rejected: TrialRecord | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    begun_at: float = 0.0
+    phase_at: float = 0.0
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks trials."""
+        return self.started.objectives[0] if self.started else "latency_p50_s"
+
+    def take(self, event: Event) -> None:
+        """Follow one event."""
+        match event:
+            case SweepStarted():
+                self.started, self.begun_at = event, self.now()
+            case TrialStarted():
+                self.trial, self.phase = event, None
+            case PhaseStarted():
+                self.phase, self.phase_at = event, self.now()
+            case TrialFinished(record=record):
+                self.trial = self.phase = None
+                self._count(record)
+            case SweepFinished():
+                self.trial = self.phase = None
+            case Notice():
+                pass
+
+    def _count(self, record: TrialRecord) -> None:
+        if record.number == 0:
+            self.baseline = record
+            return
+        if record.role == "confirm":
+            return
+        label = "accepted" if record.accepted else verdict_label(record)
+        self.counts[label] = self.counts.get(label, 0) + 1
+        if not record.accepted:
+            self.last_rejected = record
+        elif self.best is None or (speedup(record, self.best, self.metric) or 0) > 1:
+            self.best = record
+
+    def budget_left_s(self) -> float | None:
+        """Return the seconds left of the study's budget, or None where it has none."""
+        if self.started is None or self.started.seconds is None:
+            return None
+        spent = self.started.spent_s + self.now() - self.begun_at
+        return max(0.0, self.started.seconds - spent)
+
+    def phase_left_s(self) -> float | None:
+        """Return the seconds left until the phase's deadline, or None between phases."""
+        if self.phase is None:
+            return None
+        return max(0.0, self.phase.deadline_s - (self.now() - self.phase_at))
+
+    def counted(self) -> str:
+        """Say how many trials were accepted and rejected, by verdict."""
+        said = [f"{self.counts[k]} {_spoken(k)}" for k in _COUNTED if k in self.counts]
+        return ", ".join(said) or "no candidate finished yet"
+
+    def best_said(self) -> str:
+        """Say what is best so far."""
+        if self.best is None:
+            return "nothing accepted yet"
+        ratio = speedup(self.best, self.baseline, self.metric) if self.baseline else None
+        times = f", {ratio:.2f} × the baseline" if ratio else ""
+        return f"{run_name(self.best)}: {_figure(self.best, self.metric)}{times}"
+
+
+def _spoken(label: str) -> str:
+    return "passed but missed a service level" if label == "PASS" else label
+
+
+def _figure(record: TrialRecord, metric: str) -> str:
+    shown = column(metric)
+    return f"{shown.title} {shown.write(record.metrics.get(metric))}"
+
+
+def finished_line(record: TrialRecord, metric: str, total: int) -> str:
+    """Return one line on a finished trial: number, options, key metric, verdict and reason."""
+    words = [f"[{record.number}/{total}]", f"{short_options(record.options)}:"]
+    if metric in record.metrics:
+        words.append(f"{_figure(record, metric)},")
+    words.append(verdict_text(record) if record.failure is None else record.status)
+    if record.role == "confirm":
+        words.append("(confirmation)")
+    said = [] if record.accepted else [*reasons(record), *record.slo_violations]
+    return " ".join(words) + (f": {one_line('; '.join(said), 200)}" if said else "")
+
+
+class PlainView:
+    """One line per event that matters, for logs and pipes."""
+
+    def __init__(self, console: Console, now: Clock = time.monotonic) -> None:
+        self._console, self._progress, self._total = console, Progress(now=now), 0
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def take(self, event: Event) -> None:
+        """Follow one event and say what is worth a line."""
+        self._progress.take(event)
+        match event:
+            case SweepStarted():
+                self._say(opening(event))
+                self._total = event.max_trials
+            case TrialStarted():
+                self._total = event.total
+            case TrialFinished(record=record):
+                self._say(finished_line(record, self._progress.metric, self._total))
+            case Notice(message=message):
+                self._say(f"note: {message}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def opening(event: SweepStarted) -> str:
+    """Say what begins, or goes on."""
+    limit = f", at most {clock(event.seconds)}" if event.seconds is not None else ""
+    known = f"; {event.n_known} trials known from before" if event.n_known else ""
+    goal = ", ".join(event.objectives)
+    return (
+        f"study {event.study} on {event.device}: {goal}, at most {event.max_trials} trials"
+        f"{limit}{known}"
+    )
+
+
+class LiveView:
+    """Finished trials scroll up above a panel that shows the running one."""
+
+    def __init__(self, console: Console, now: Clock = time.monotonic) -> None:
+        self._progress, self._total = Progress(now=now), 0
+        self._live = Live(
+            get_renderable=self.panel, console=console, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        """Take the terminal."""
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the terminal back, whatever happened."""
+        self._live.__exit__(kind, error, trace)
+
+    def take(self, event: Event) -> None:
+        """Follow one event."""
+        self._progress.take(event)
+        match event:
+            case SweepStarted():
+                self._live.console.print(Text(opening(event), style="bold"))
+                self._total = event.max_trials
+            case TrialStarted():
+                self._total = event.total
+            case TrialFinished(record=record):
+                self._live.console.print(self._finished(record))
+            case Notice(message=message):
+                self._live.console.print(Text(f"note: {message}", style="dim"))
+
+    def _finished(self, record: TrialRecord) -> Text:
+        mark = "✓" if record.accepted else "✗"
+        if record.role == "baseline":
+            mark = "·" if record.failure is None else "✗"
+        line = finished_line(record, self._progress.metric, self._total)
+        colour = "cyan" if mark == "·" else _COLOURS.get(verdict_label(record), "red")
+        return Text(f"{mark} {line}", style=colour)
+
+    def panel(self) -> RenderableType:
+        """Draw the running trial, what is left, the best so far and the counts."""
+        progress = self._progress
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="ellipsis", no_wrap=True)
+        if progress.trial is not None:
+            rows.add_row("trial", _trial_said(progress.trial))
+        if progress.phase is not None:
+            rows.add_row("phase", _phase_bar(progress, progress.phase))
+        left = progress.budget_left_s()
+        if left is not None:
+            rows.add_row("budget", f"{clock(left)} left")
+        rows.add_row("best", Text(progress.best_said(), style="green" if progress.best else ""))
+        rows.add_row("so far", progress.counted())
+        if progress.last_rejected is not None:
+            said = [*reasons(progress.last_rejected), *progress.last_rejected.slo_violations]
+            number = progress.last_rejected.number
+            rows.add_row("last no", Text(f"trial {number}: {one_line('; '.join(said))}"))
+        return Group(Text(""), rows)
+
+
+def _trial_said(trial: TrialStarted) -> Text:
+    known = f", recipe {trial.recipe}" if trial.recipe else ""
+    text = f"{trial.number} of {trial.total}: {short_options(trial.options)} ({trial.role}{known})"
+    return Text(text, style="bold")
+
+
+def _phase_bar(progress: Progress, phase: PhaseStarted) -> RenderableType:
+    left = progress.phase_left_s() or 0.0
+    bar = ProgressBar(total=phase.deadline_s, completed=phase.deadline_s - left, width=24)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(f"{phase.phase:<10}", bar, f"{clock(left)} until its deadline")
+    return row
+
+
+def open_view(console: Console) -> LiveView | PlainView:
+    """Return the live view on a terminal, the plain one elsewhere."""
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else (
+        PlainView(console)
+    )  # fmt: skip
