@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,13 +24,14 @@ import torch
 from torch import Tensor
 
 from training.ear_augment import damage
-from training.ear_data import BUCKETS, Bucket, Composer, Corpus, Windows
+from training.ear_data import BUCKETS, Bucket, Composer, Corpus, Windows, on_device
 from training.ear_loop import Batches, Curriculum, Lesson, Progress, Stepper, rows_of, validate
 from training.ear_model import EarNet, EarShape
 from training.ear_text import Vocabulary
 from training.schedule import Average, Log, cosine, save
 
 SNAPSHOT_S = 120.0
+LAST_SNAPSHOT_S = 8.0  # the validation and the files at the end belong to the budget
 LOG_EVERY = 50
 RESTARTS = 5
 SHAPES = {
@@ -86,17 +86,18 @@ class Run:
 
     def _along(self) -> float:
         by_steps = self.step / self.args.steps if self.args.steps else 0.0
-        return min(1.0, max(self._elapsed() / self.args.seconds, by_steps))
+        seconds = max(1.0, self.args.seconds - LAST_SNAPSHOT_S)
+        return min(1.0, max(self._elapsed() / seconds, by_steps))
 
     def _train(self, corpus: Corpus) -> None:
         batches = iter(Batches(self.composer, self.curriculum, self.progress, self.batch_seconds))
-        # A validation and a snapshot at the end belong to the budget.
         saved, logged, losses = time.time(), time.time(), []
         while (along := self._along()) < 1.0:
             self.progress.value = along
             bucket, lesson, windows = next(batches)
             warm_up = min(1.0, (self.step + 1) / 400)
-            self.stepper.set_lr(warm_up * cosine(along, peak=self.args.lr, floor=self.args.lr / 200))
+            lr = warm_up * cosine(along, peak=self.args.lr, floor=self.args.lr / 200)
+            self.stepper.set_lr(lr)
             try:
                 losses.append((bucket.name, self._learn(corpus, bucket, lesson, windows)))
             except torch.OutOfMemoryError:
@@ -113,8 +114,10 @@ class Run:
     def _learn(self, corpus: Corpus, bucket: Bucket, lesson: Lesson, windows: Windows) -> Tensor:
         with torch.no_grad():
             audio = corpus.audio(windows, bucket)
-            content = torch.from_numpy(windows.content).to(self.device, non_blocking=True)
+            content = on_device(windows.content, self.device)
             audio = self._through_codec(audio, windows, bucket)
+            inside = torch.arange(bucket.n_samples, device=self.device) < content[:, None]
+            audio = audio * inside  # a codec may leave a little sound after the content
             if lesson.damage is not None:
                 audio = damage(audio, content, lesson.damage, self.stepper.generator)
         values = self.stepper.step(audio, content, windows, lesson.ctc_weight)
@@ -138,7 +141,7 @@ class Run:
             rows = torch.from_numpy(teacher[: len(teacher) // 4]).to(self.device)
             if len(rows):
                 audio[rows] = self.resynthesise(audio[rows])[:, : audio.shape[1]].float()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an extra; the run goes on without it
             self._codec_failed = True
             self.log(event="codec left out", reason=repr(error))
         return audio
@@ -181,7 +184,7 @@ class Run:
         save(self.args.out / "ear.pt", {"shape": shape, "state": half, **meta})
         partial = self.args.out / "ear.json.tmp"
         partial.write_text(json.dumps(self.history, indent=1))
-        os.replace(partial, self.args.out / "ear.json")
+        partial.replace(self.args.out / "ear.json")
         resume = {"net": self.net.state_dict(), "optimizer": self.stepper.optimizer.state_dict()}
         resume |= {"average": self.average.values, "step": self.step, "history": self.history}
         resume["aligned_at"] = self.curriculum.aligned_at
@@ -193,13 +196,16 @@ class Run:
         teacher = np.flatnonzero(corpus.is_validation & corpus.is_teacher)[:n]
         others = np.flatnonzero(corpus.is_validation & ~corpus.is_teacher)[: n // 2]
         for name, chosen, snr_db in (
-            ("wer_teacher", teacher, None), ("wer_others", others, None), ("wer_20_db", teacher, 20.0),
+            ("wer_teacher", teacher, None),
+            ("wer_others", others, None),
+            ("wer_20_db", teacher, 20.0),
             ("wer_10_db", teacher, 10.0),
-        ):  # fmt: skip
+        ):
             if len(chosen):
                 found[name], pairs = validate(self.judge, composer, chosen.tolist(), snr_db=snr_db)
                 if name == "wer_teacher":
-                    print("ear  heard:", *(f"{r} -> {h}" for r, h in pairs[:3]), sep="\n  ", flush=True)
+                    lines = [f"{reference} -> {heard}" for reference, heard in pairs[:3]]
+                    print("ear heard:", *lines, sep="\n  ", flush=True)
         return found
 
     def _resume(self) -> None:
@@ -225,7 +231,7 @@ class Run:
                 block.compile(dynamic=False)
             compiled = self._trial_rate()
             reason = ""
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - eager works wherever the compiler does not
             compiled, reason = 0.0, repr(error)[:300]
         if compiled < eager:
             for block in blocks:
@@ -268,7 +274,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=600.0, help="seconds to wait for it")
     parser.add_argument("--validation", type=int, default=128, help="held-out teacher utterances")
     parser.add_argument("--snapshot-seconds", type=float, default=SNAPSHOT_S)
-    parser.add_argument("--codec", type=Path, help="codec checkpoint that may appear during the run")
+    parser.add_argument("--codec", type=Path, help="codec snapshot that may appear meanwhile")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="full")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -163,7 +164,8 @@ class Corpus:
         ):
             words = spoken_words(text)
             rows = len(self.vocabulary.encode(words)) if words else 0
-            if not words or rows > MAX_ROWS or len(words) > MAX_CHARACTERS or start + length > len(pcm):
+            too_long = rows > MAX_ROWS or len(words or "") > MAX_CHARACTERS
+            if not words or too_long or start + length > len(pcm):
                 self.n_skipped += 1
                 continue
             values = (words, start, length, rows, voice == TEACHER, is_held_out(text))
@@ -176,7 +178,7 @@ class Corpus:
     def audio(self, windows: Windows, bucket: Bucket) -> Tensor:
         """Cut windows out of the corpus, shape (batch, n_samples), float32 in [-1, 1]."""
         offset, source, length, speed = (
-            torch.from_numpy(a).to(self.device, non_blocking=True)
+            on_device(a, self.device)
             for a in (windows.offset, windows.source, windows.length, windows.speed)
         )
         time_ = torch.arange(bucket.n_samples, device=self.device).expand(len(offset), -1)
@@ -191,6 +193,14 @@ class Corpus:
         if (windows.speed != 1.0).any():
             audio = torch.lerp(audio, self.samples[index + 1].float(), position - whole)
         return torch.where(inside, audio / 32768, 0.0)
+
+
+def on_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Copy a small array to the device without waiting for what the device is doing."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Composer:
@@ -250,7 +260,7 @@ class Composer:
                 line = [vocabulary.sot, vocabulary.no_timestamps]
             line.append(vocabulary.eot)
             rows[i, : len(line)] = line
-        characters = np.zeros((n, max(1, max(map(len, spelled)))), np.int64)
+        characters = np.zeros((n, max(1, *map(len, spelled))), np.int64)
         for i, ids in enumerate(spelled):
             characters[i, : len(ids)] = ids
         teacher = np.array([all(corpus.is_teacher[u] for u in chosen[i][0]) for i in range(n)])

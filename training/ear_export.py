@@ -1,6 +1,8 @@
 """Turn a snapshot of ``training.ear`` into the weights of ``evaluation.asr``.
 
     python -m training.ear_export --snapshot OUT/ear.pt --out evaluation/asr/weights
+
+The files read back with ``evaluation.asr.load("embedded:DIRECTORY")``.
 """
 
 from __future__ import annotations

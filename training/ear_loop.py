@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.ear_augment import Damage
-from training.ear_data import BUCKETS, LONG, MEDIUM, SHORT, Bucket, Composer, Windows
+from training.ear_data import BUCKETS, LONG, MEDIUM, Bucket, Composer, Windows, on_device
 from training.ear_model import EarNet, log_mel
 from training.ear_text import Vocabulary
 
@@ -73,9 +73,8 @@ class Curriculum:
         damage = None
         if along >= 0.05:
             damage = Damage(share=share, min_snr_db=max(4.0, 25.0 - 70.0 * along))
-        return Lesson(
-            shares=shares, loose=min(0.4, along * 4), damage=damage, ctc_weight=0.3 if along < 0.5 else 0.15
-        )
+        weight = 0.3 if along < 0.5 else 0.15
+        return Lesson(shares=shares, loose=min(0.4, along * 4), damage=damage, ctc_weight=weight)
 
 
 @dataclass(kw_only=True)
@@ -113,7 +112,7 @@ class Batches:
                 rows = rows_of(bucket, self.batch_seconds)
                 windows = self.composer.draw(bucket, rows, loose=lesson.loose)
                 self._queue.put((bucket, lesson, windows))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again where batches are taken
             self._queue.put(error)
 
 
@@ -140,16 +139,18 @@ class Stepper:
 
     def step(self, audio: Tensor, content: Tensor, windows: Windows, ctc_weight: float) -> Tensor:
         """Learn from a batch; return (decoder loss, CTC loss, gradient norm), shape (3,)."""
-        rows = torch.from_numpy(windows.rows).to(self.device, non_blocking=True)
+        rows = on_device(windows.rows, self.device)
         with torch.no_grad():
             padded = self._uniform(len(rows)) < 0.7
             mel = log_mel(audio, content, padded)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits, ctc = self.net(mel, self._heard(rows))
-        decoder_loss = F.cross_entropy(logits.flatten(0, 1).float(), self._target(rows), ignore_index=-1)
+        logits = logits.flatten(0, 1).float()
+        decoder_loss = F.cross_entropy(logits, self._target(rows), ignore_index=-1)
         ctc_loss = self._ctc_loss(ctc, windows)
         (decoder_loss + ctc_weight * ctc_loss).backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         # AdamW divides gradients by grad_scale and skips the step where found_inf is 1.
         self.optimizer.grad_scale = norm.clamp(min=1.0).float()  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
@@ -187,7 +188,7 @@ class Stepper:
         frames = torch.from_numpy(windows.content // 320).clamp(min=1, max=logits.shape[1])
         return F.ctc_loss(
             logits.float().log_softmax(-1).transpose(0, 1),
-            torch.from_numpy(windows.characters).to(self.device, non_blocking=True),
+            on_device(windows.characters, self.device),
             frames,
             torch.from_numpy(windows.n_characters),
             zero_infinity=True,
@@ -225,8 +226,8 @@ def validate(
     vocabulary = corpus.vocabulary
     start = (vocabulary.sot, vocabulary.no_timestamps)
     generator = torch.Generator(corpus.device).manual_seed(0)
-    for first in range(0, len(utterances), 32):
-        part = utterances[first : first + 32]
+    for first in range(0, len(utterances), 64):
+        part = utterances[first : first + 64]
         windows = composer.windows(LONG, [([int(u)], 1.0) for u in part])
         audio = corpus.audio(windows, LONG)
         content = torch.from_numpy(windows.content).to(corpus.device)
@@ -242,6 +243,3 @@ def validate(
             pairs.append((corpus.words[int(u)], vocabulary.decode(line)))
     errors = sum(word_errors(*pair) for pair in pairs)
     return errors / max(1, sum(len(reference.split()) for reference, _ in pairs)), pairs
-
-
-__all__ = ["SHORT", "Batches", "Curriculum", "Lesson", "Progress", "Stepper", "validate"]

@@ -152,7 +152,9 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise MetricError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from error
     found = hashlib.sha256(blob).hexdigest()
     if found != sha256:
-        raise MetricError(f"{path}: damaged: SHA-256 {found[:12]}..., not {sha256[:12]}...; {_REMEDY}")
+        raise MetricError(
+            f"{path}: damaged: SHA-256 {found[:12]}..., not {sha256[:12]}...; {_REMEDY}"
+        )
     try:
         return load_tensors(blob)
     except SafetensorError as error:
