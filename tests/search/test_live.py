@@ -1,0 +1,158 @@
+"""What is seen while a sweep runs, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from search.events import (
+    Event,
+    Notice,
+    PhaseStarted,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+    TrialStarted,
+)
+from search.live import LiveView, PlainView, Progress, open_view
+from tests.search import record_fixtures as fixtures
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def started(seconds: float | None = 540.0) -> SweepStarted:
+    return SweepStarted(
+        study="toy",
+        device="a toy CPU",
+        objectives=("latency_p50_s",),
+        n_known=0,
+        max_trials=40,
+        seconds=seconds,
+        spent_s=60.0,
+    )
+
+
+def trial(number: int) -> TrialStarted:
+    options = fixtures.record(number).options
+    return TrialStarted(number=number, total=40, role="search", options=options)
+
+
+def events() -> list[Event]:
+    found: list[Event] = [started(), Notice(message="recipe [int4] is not for this device")]
+    for record in fixtures.records():
+        found.append(trial(record.number))
+        found.append(PhaseStarted(number=record.number, phase="measure", deadline_s=90.0))
+        found.append(TrialFinished(record=record))
+    return [*found, SweepFinished(result=fixtures.result())]
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain_lines(width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    with PlainView(console, now=Clock()) as view:
+        for event in events():
+            view.take(event)
+    return written(console).splitlines()
+
+
+def test_plain_lines_say_number_options_metric_verdict_and_reason() -> None:
+    assert plain_lines() == [
+        "study toy on a toy CPU: latency_p50_s, at most 40 trials, at most 9:00",
+        "note: recipe [int4] is not for this device",
+        "[0/40] fp32 eager dynamic b1: latency p50 400 ms, baseline",
+        "[1/40] bf16 eager dynamic b4: latency p50 200 ms, PASS (P808 ≥ -2.0 %, n=16)",
+        "[2/40] bf16 default dynamic b4: latency p50 100 ms, PASS (P808 ≥ -2.0 %, n=16)",
+        "[3/40] fp16 eager dynamic b1 T=1.5: latency p50 50 ms, FAIL (P808 ≥ -10.5 %, n=16): "
+        "dnsmos_p808: upper bound -7.5 % is below -5 %",
+        "[4/40] fp32 eager dynamic b64: infeasible: oom while measure: CUDA out of memory: "
+        "3 GiB asked",
+    ]
+
+
+def test_plain_lines_are_never_wrapped() -> None:
+    assert plain_lines(20) == plain_lines(200)
+
+
+def test_time_left_follows_the_clock() -> None:
+    clock = Clock()
+    progress = Progress(now=clock)
+    progress.take(started())
+    progress.take(trial(1))
+    progress.take(PhaseStarted(number=1, phase="compile", deadline_s=240.0))
+    clock.now += 30
+    assert progress.budget_left_s() == 450.0  # 540 - 60 spent before - 30
+    assert progress.phase_left_s() == 210.0
+    clock.now += 1000
+    assert progress.budget_left_s() == 0.0
+    assert progress.phase_left_s() == 0.0
+    progress.take(started(seconds=None))
+    assert progress.budget_left_s() is None
+
+
+def test_the_best_and_the_counts_follow_the_records() -> None:
+    progress = Progress(now=Clock())
+    assert progress.best_said() == "nothing accepted yet"
+    for event in events():
+        progress.take(event)
+    assert progress.best_said() == (
+        "002 bf16 default dynamic b4: latency p50 100 ms, 4.00 × the baseline"
+    )
+    assert progress.counted() == "2 accepted, 1 FAIL, 1 infeasible"
+
+
+def test_a_confirmation_is_not_a_candidate() -> None:
+    progress = Progress(now=Clock())
+    progress.take(started())
+    progress.take(TrialFinished(record=fixtures.record(7, role="confirm", latency=0.01)))
+    assert progress.best is None
+    assert progress.counted() == "no candidate finished yet"
+
+
+def test_the_panel_shows_trial_phase_time_best_and_last_reason() -> None:
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=100)
+    view = LiveView(console, now=clock)
+    for event in events()[:-1]:
+        view.take(event)
+    view.take(trial(5))
+    view.take(PhaseStarted(number=5, phase="synthesize", deadline_s=150.0))
+    clock.now += 20
+    console.print(view.panel())
+    shown = written(console)
+    for words in (
+        "5 of 40: bf16 default dynamic b4 (search)",
+        "synthesize",
+        "2:10 until its deadline",
+        "7:40 left",
+        "4.00 × the baseline",
+        "2 accepted, 1 FAIL, 1 infeasible",
+        "trial 4: oom while measure",
+    ):
+        assert words in shown
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_the_terminal_is_given_back_whatever_happens(error: type[BaseException]) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with pytest.raises(error), LiveView(console, now=Clock()) as view:
+        view.take(started())
+        raise error
+    assert written(console).count("\x1b[?25l") == 1  # cursor hidden once
+    assert written(console).rstrip("\n").endswith("\x1b[?25h") or "\x1b[?25h" in written(console)
+
+
+def test_the_view_fits_the_terminal() -> None:
+    assert isinstance(open_view(Console(file=io.StringIO())), PlainView)
+    assert isinstance(open_view(Console(file=io.StringIO(), force_terminal=True)), LiveView)
