@@ -57,7 +57,9 @@ def compare_wer(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
     usable = [row for row in rows if row is not None]
     if len(usable) < 2:
         return _unmeasured("wer", len(pairs) - len(usable), len(pairs))
-    baseline, candidate, words = (np.array(column, dtype=np.float64) for column in zip(*usable))
+    baseline, candidate, words = (
+        np.array(column, dtype=np.float64) for column in zip(*usable, strict=True)
+    )
     interval = statistics.paired_rate_change(baseline, candidate, words, config.confidence)
     margin = 100 * config.wer_margin
     points = _scaled(interval, 100.0)
@@ -79,9 +81,7 @@ def compare_wer(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
     )  # fmt: skip
 
 
-def compare_bad_utterances(
-    pairs: Sequence[Pair], config: GateConfig, planned_n: int
-) -> Comparison:
+def compare_bad_utterances(pairs: Sequence[Pair], config: GateConfig, planned_n: int) -> Comparison:
     """Count ruined utterances against the baseline's own and an allowance.
 
     The rule: the candidate may have at most the baseline's number of bad utterances plus
@@ -96,10 +96,8 @@ def compare_bad_utterances(
     reasons: tuple[str, ...] = ()
     if len(bad) > allowed:
         shown = "; ".join(f"{name}: {why[0]}" for name, why in list(bad.items())[:3])
-        reasons = (
-            f"{len(bad)} of {n} utterances are bad, {base_bad} of the baseline's, "
-            f"{allowed} allowed ({shown}).",
-        )
+        counts = f"{len(bad)} of {n} utterances are bad, {base_bad} of the baseline's"
+        reasons = (f"{counts}, {allowed} allowed ({shown}).",)
     bound = Bound(
         metric="bad_utterances",
         baseline_mean=base_bad / n,
@@ -144,10 +142,9 @@ def _non_inferior(metric: str, interval: Interval, budget: float) -> tuple[Statu
         return "PASS", []
     if interval.upper < -budget:
         return "FAIL", [f"{name} loses {-interval.mean:.1f} %, more than the {budget:g} % allowed."]
-    return "UNDECIDED", [
-        f"{name} changes by {signed(interval.mean)}, and {interval.n} utterances cannot rule out "
-        f"{signed(interval.lower)} ({budget:g} % allowed)."
-    ]
+    seen = f"{name} changes by {signed(interval.mean)}"
+    doubt = f"{interval.n} utterances cannot rule out {signed(interval.lower)}"
+    return "UNDECIDED", [f"{seen}, and {doubt} ({budget:g} % allowed)."]
 
 
 def _finished(

@@ -126,7 +126,7 @@ _TEXT = {"utterance_id", "transcript"}
 _COUNTS = {"wer_errors", "wer_words"}
 
 
-def _checked(name: str, value: Any) -> Any:
+def _checked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever stood in the JSON
     """Return one field's value in its Python type, or say what is wrong with it."""
     if name == "guards" and isinstance(value, list | tuple):
         return tuple(str(item) for item in value)

@@ -1,0 +1,146 @@
+"""What the guards look at: level, voicing, silences, clipping and self-similarity of one clip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.audio import SAMPLE_RATE_HZ, Samples
+from evaluation.loops import lag_correlation
+
+Frames = npt.NDArray[np.float64]
+
+FRAME_S = 0.030
+HOP_S = 0.010
+QUIETEST_DBFS = -70.0
+"""Levels below this are silence to any ear: they are not told apart."""
+
+_ACTIVE_RANGE_DB = 35.0
+"""A frame this far below the loud ones is a pause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Measured on one clip.
+
+    Args:
+        n_samples: Length.
+        n_not_finite: Samples that are NaN or infinite; when any, the rest is zero.
+        duration_s: Length in seconds.
+        active_dbfs: RMS level of the active frames; QUIETEST_DBFS when there are none.
+        noise_floor_dbfs: 10th percentile of the frame level, not below QUIETEST_DBFS.
+        voiced_share: Voiced frames among the active ones, 0 to 1.
+        internal_silence_s: Longest pause between active frames.
+        edge_silence_s: The longer of the silent head and the silent tail.
+        clipped_share: Samples at full scale, 0 to 1.
+        flat_share: Samples in runs of three or more at the clip's own peak, 0 to 1.
+        lag_correlation: Largest correlation of the log-mel frames with themselves later, -1 to 1.
+    """
+
+    n_samples: int
+    n_not_finite: int
+    duration_s: float
+    active_dbfs: float = QUIETEST_DBFS
+    noise_floor_dbfs: float = QUIETEST_DBFS
+    voiced_share: float = 0.0
+    internal_silence_s: float = 0.0
+    edge_silence_s: float = 0.0
+    clipped_share: float = 0.0
+    flat_share: float = 0.0
+    lag_correlation: float = 0.0
+
+
+def measure_features(samples: Samples) -> Features:
+    """Measure a clip.
+
+    Args:
+        samples: Shape (n_samples,), float32, 16 kHz.
+    """
+    n_not_finite = int((~np.isfinite(samples)).sum())
+    duration_s = len(samples) / SAMPLE_RATE_HZ
+    length = {"n_samples": len(samples), "n_not_finite": n_not_finite}
+    if n_not_finite or duration_s < 2 * FRAME_S:
+        return Features(**length, duration_s=duration_s)
+    frames = _framed(samples.astype(np.float64))
+    level = _level_dbfs(frames)
+    active = level > max(QUIETEST_DBFS, float(np.percentile(level, 95)) - _ACTIVE_RANGE_DB)
+    internal, edge = _silences_s(active)
+    return Features(
+        **length,
+        duration_s=duration_s,
+        active_dbfs=_mean_level_dbfs(frames[active]),
+        noise_floor_dbfs=max(QUIETEST_DBFS, float(np.percentile(level, 10))),
+        voiced_share=_voiced_share(frames[active]),
+        internal_silence_s=internal,
+        edge_silence_s=edge,
+        clipped_share=float((np.abs(samples) >= 0.999).mean()),
+        flat_share=_flat_share(samples),
+        lag_correlation=lag_correlation(samples),
+    )
+
+
+def _framed(samples: Frames) -> Frames:
+    """Cut into overlapping frames, shape (n_frames, frame)."""
+    frame, hop = round(FRAME_S * SAMPLE_RATE_HZ), round(HOP_S * SAMPLE_RATE_HZ)
+    return np.lib.stride_tricks.sliding_window_view(samples, frame)[::hop]
+
+
+def _level_dbfs(frames: Frames) -> Frames:
+    """Return the RMS level of each frame, shape (n_frames,)."""
+    power = np.mean(np.square(frames), axis=1)
+    return np.asarray(10 * np.log10(np.maximum(power, 1e-12)))
+
+
+def _mean_level_dbfs(frames: Frames) -> float:
+    """Return the level of all frames together."""
+    if len(frames) == 0:
+        return QUIETEST_DBFS
+    power = float(np.mean(np.square(frames)))
+    return max(QUIETEST_DBFS, 10 * math.log10(max(power, 1e-12)))
+
+
+def _voiced_share(frames: Frames) -> float:
+    """Return the share of frames with a pitch between 60 and 400 Hz.
+
+    A frame is voiced when its autocorrelation, corrected for the shrinking overlap, has a peak
+    above 0.5 at a lag in that range.
+    """
+    if len(frames) == 0:
+        return 0.0
+    centred = frames - frames.mean(axis=1, keepdims=True)
+    size = frames.shape[1]
+    spectrum = np.fft.rfft(centred, 2 * size, axis=1)
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, :size]
+    lags = np.arange(SAMPLE_RATE_HZ // 400, SAMPLE_RATE_HZ // 60)
+    scaled = correlation[:, lags] * (size / (size - lags))
+    peak = scaled.max(axis=1) / np.maximum(correlation[:, 0], 1e-12)
+    return float((peak > 0.5).mean())
+
+
+def _silences_s(active: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return (longest internal pause, longer of head and tail) in seconds."""
+    positions = np.flatnonzero(active)
+    if len(positions) == 0:
+        return 0.0, len(active) * HOP_S
+    gaps = np.diff(positions) - 1
+    internal = float(gaps.max()) * HOP_S if len(gaps) else 0.0
+    edge = max(int(positions[0]), len(active) - 1 - int(positions[-1])) * HOP_S
+    return internal, edge
+
+
+def _flat_share(samples: Samples) -> float:
+    """Return the share of samples in runs of three or more that stand still at the peak.
+
+    Speech touches its own peak with single samples; a clipped waveform stays there, at whatever
+    level it was scaled to afterwards. Half a step of 8 bits counts as standing still.
+    """
+    peak = float(np.abs(samples).max())
+    if peak == 0:
+        return 0.0
+    at_peak = np.concatenate([[0], (np.abs(samples) >= 0.995 * peak).astype(np.int8), [0]])
+    edges = np.diff(at_peak)
+    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    return float(runs[runs >= 3].sum()) / len(samples)

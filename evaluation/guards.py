@@ -1,0 +1,206 @@
+"""Guards before MOS: audio that is broken in ways that a quality model does not see.
+
+DNSMOS gives digital silence a background score of 3.47 and reversed speech more than speech, so
+these are asked first. Each guard is one function that returns the sentence to record, or None.
+Guards on one clip take its ``Features``; guards against the baseline stand in
+``relative_trips``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evaluation.features import Features
+from evaluation.loops import compression_ratio, longest_repeat
+from evaluation.scores import UtteranceScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Thresholds of the guards on one clip.
+
+    Args:
+        min_duration_s: Shorter is not speech.
+        min_active_dbfs: Level of the loud frames; below it nobody hears anything.
+        min_voiced_share: Of the active frames; noise and whispers have less.
+        max_internal_silence_s: Between the first and the last active frame.
+        max_edge_silence_s: Before the first or after the last active frame.
+        max_clipped_share: Of the samples, at full scale.
+        max_flat_share: Of the samples, in runs that stand still at the peak: clipped, then scaled.
+        max_lag_correlation: Of the log-mel frames with themselves later: a loop.
+        max_compression_ratio: Of the transcript: a loop that the recogniser wrote down.
+        max_word_repeats: Of a phrase in the transcript, in a row, beyond the reference's own.
+    """
+
+    min_duration_s: float = 0.25
+    min_active_dbfs: float = -50.0
+    min_voiced_share: float = 0.30
+    max_internal_silence_s: float = 1.5
+    max_edge_silence_s: float = 1.5
+    max_clipped_share: float = 0.001
+    max_flat_share: float = 0.001
+    max_lag_correlation: float = 0.60
+    max_compression_ratio: float = 2.4
+    max_word_repeats: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeLimits:
+    """Thresholds of the guards against the baseline's same utterance.
+
+    Args:
+        min_duration_ratio: Candidate over baseline; shorter has lost words.
+        max_duration_ratio: Longer has added some.
+        max_noise_floor_rise_db: Of the 10th percentile of the frame level.
+    """
+
+    min_duration_ratio: float = 0.7
+    max_duration_ratio: float = 1.4
+    max_noise_floor_rise_db: float = 6.0
+
+
+Guard = Callable[[Features, Limits], str | None]
+
+
+def too_quiet(features: Features, limits: Limits) -> str | None:
+    """Trip on a level nobody hears, digital silence included."""
+    if features.active_dbfs > limits.min_active_dbfs:
+        return None
+    return f"level: {features.active_dbfs:.0f} dBFS (above {limits.min_active_dbfs:.0f} wanted)"
+
+
+def unvoiced(features: Features, limits: Limits) -> str | None:
+    """Trip on audio with too little voice in it, such as noise."""
+    if features.voiced_share >= limits.min_voiced_share:
+        return None
+    return f"voiced: {features.voiced_share:.0%} (at least {limits.min_voiced_share:.0%} wanted)"
+
+
+def internal_silence(features: Features, limits: Limits) -> str | None:
+    """Trip on a long hole in the speech."""
+    if features.internal_silence_s <= limits.max_internal_silence_s:
+        return None
+    return _over("silence", features.internal_silence_s, limits.max_internal_silence_s, "s inside")
+
+
+def edge_silence(features: Features, limits: Limits) -> str | None:
+    """Trip on a long silent head or tail."""
+    if features.edge_silence_s <= limits.max_edge_silence_s:
+        return None
+    return _over("edge_silence", features.edge_silence_s, limits.max_edge_silence_s, "s at an end")
+
+
+def clipping(features: Features, limits: Limits) -> str | None:
+    """Trip on samples at full scale."""
+    if features.clipped_share < limits.max_clipped_share:
+        return None
+    return f"clipping: {features.clipped_share:.2%} at full scale ({limits.max_clipped_share:.1%})"
+
+
+def flat_runs(features: Features, limits: Limits) -> str | None:
+    """Trip on plateaus at the peak: clipping that was scaled down afterwards."""
+    if features.flat_share < limits.max_flat_share:
+        return None
+    return f"flat_runs: {features.flat_share:.2%} flat at the peak ({limits.max_flat_share:.1%})"
+
+
+def loop(features: Features, limits: Limits) -> str | None:
+    """Trip on sound that repeats itself."""
+    if features.lag_correlation <= limits.max_lag_correlation:
+        return None
+    return _over("loop", features.lag_correlation, limits.max_lag_correlation, "lag correlation")
+
+
+CLIP_GUARDS: tuple[Guard, ...] = (
+    too_quiet, unvoiced, internal_silence, edge_silence, clipping, flat_runs, loop,
+)  # fmt: skip
+
+
+def clip_trips(features: Features, n_truncated: int, limits: Limits) -> tuple[str, ...]:
+    """Return the guards that a clip trips.
+
+    Args:
+        features: Measured on the clip; without the spectral part when it is degenerate.
+        n_truncated: Sentences that reached the token cap.
+        limits: Thresholds.
+    """
+    trips = [] if n_truncated == 0 else [f"truncated: {n_truncated} sentences at the token cap"]
+    degenerate = _degenerate(features, limits)
+    if degenerate is not None:
+        return (*trips, degenerate)
+    found = (guard(features, limits) for guard in CLIP_GUARDS)
+    return (*trips, *(trip for trip in found if trip is not None))
+
+
+def _degenerate(features: Features, limits: Limits) -> str | None:
+    """Return why nothing else can be asked of a clip, or None."""
+    if features.n_samples == 0:
+        return "empty: no samples"
+    if features.n_not_finite:
+        return f"finite: {features.n_not_finite} samples are NaN or infinite"
+    if features.duration_s < limits.min_duration_s:
+        return f"too_short: {features.duration_s:.2f} s (at least {limits.min_duration_s:g})"
+    return None
+
+
+def transcript_trips(transcript: str, reference: str, limits: Limits) -> tuple[str, ...]:
+    """Return the guards that a transcript trips: phrases said over and over.
+
+    Args:
+        transcript: What the recogniser heard.
+        reference: What was to be said; its own repetitions are allowed.
+        limits: Thresholds.
+    """
+    trips = []
+    ratio = compression_ratio(transcript)
+    if ratio > max(limits.max_compression_ratio, compression_ratio(reference)):
+        trips.append(_over("transcript_loop", ratio, limits.max_compression_ratio, "compression"))
+    said = longest_repeat(transcript)
+    allowed = max(limits.max_word_repeats, longest_repeat(reference).times)
+    if said.times > allowed:
+        trips.append(f"repeated_words: {said.phrase!r} {said.times} times in a row ({allowed})")
+    return tuple(trips)
+
+
+def relative_trips(
+    baseline: UtteranceScores, candidate: UtteranceScores, limits: RelativeLimits
+) -> tuple[str, ...]:
+    """Return the guards that an utterance trips beside the baseline's.
+
+    What was not measured on either side trips nothing here: its own failure is counted already.
+    """
+    found = (
+        _duration_ratio(baseline, candidate, limits),
+        _noise_floor(baseline, candidate, limits),
+    )
+    return tuple(trip for trip in found if trip is not None)
+
+
+def _duration_ratio(
+    baseline: UtteranceScores, candidate: UtteranceScores, limits: RelativeLimits
+) -> str | None:
+    """Trip on words lost or added, as the length shows it."""
+    if not baseline.duration_s or candidate.duration_s is None:
+        return None
+    ratio = candidate.duration_s / baseline.duration_s
+    low, high = limits.min_duration_ratio, limits.max_duration_ratio
+    if low <= ratio <= high:
+        return None
+    return f"duration_ratio: {ratio:.2f} of the baseline's ({low:g} to {high:g})"
+
+
+def _noise_floor(
+    baseline: UtteranceScores, candidate: UtteranceScores, limits: RelativeLimits
+) -> str | None:
+    """Trip on hiss that DNSMOS likes."""
+    if baseline.noise_floor_dbfs is None or candidate.noise_floor_dbfs is None:
+        return None
+    rise = candidate.noise_floor_dbfs - baseline.noise_floor_dbfs
+    if rise <= limits.max_noise_floor_rise_db:
+        return None
+    return _over("noise_floor", rise, limits.max_noise_floor_rise_db, "dB above the baseline's")
+
+
+def _over(name: str, seen: float, limit: float, unit: str) -> str:
+    return f"{name}: {seen:.2f} {unit} (limit {limit:g})"

@@ -1,0 +1,76 @@
+"""Word errors: what a recogniser hears, against what should have been said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from evaluation.errors import MetricError
+from evaluation.metrics.base import MetricSettings, Subject, Value
+
+
+class WordErrors:
+    """Transcribe a clip and count its word errors.
+
+    Counts and not a rate, so that the corpus rate is errors over words of all utterances.
+    """
+
+    def __init__(self, settings: MetricSettings) -> None:
+        from evaluation import asr
+
+        self._recogniser = asr.load(settings.asr)
+        _normaliser()
+
+    def __call__(self, subject: Subject) -> Mapping[str, Value]:
+        """Return the transcript, ``wer_errors`` and ``wer_words``."""
+        if len(subject.samples) == 0 or not np.isfinite(subject.samples).all():
+            raise MetricError("the recogniser needs samples, all of them finite")
+        transcript = self._recogniser.transcribe(subject.samples)
+        errors, words = count_word_errors(subject.clip.reference, transcript)
+        return {"transcript": transcript, "wer_errors": errors, "wer_words": words}
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return the recogniser's own provenance and the package versions."""
+        return {"jiwer": version("jiwer"), **self._recogniser.provenance}
+
+
+def count_word_errors(reference: str, transcript: str) -> tuple[int, int]:
+    """Count substitutions, deletions and insertions after normalising both sides.
+
+    Args:
+        reference: What should be heard.
+        transcript: What was heard; may be empty.
+
+    Returns:
+        Errors, and words of the normalised reference.
+
+    Raises:
+        MetricError: The reference is empty after normalisation ("Hmm." is): no rate exists.
+    """
+    import jiwer
+
+    wanted = normalise(reference)
+    if not wanted:
+        raise MetricError(f"the reference {reference!r} is empty once normalised")
+    heard = normalise(transcript)
+    words = len(wanted.split())
+    if not heard:
+        return words, words
+    found = jiwer.process_words(wanted, heard)
+    return found.substitutions + found.deletions + found.insertions, words
+
+
+def normalise(text: str) -> str:
+    """Return text as Whisper's English normaliser leaves it."""
+    return str(_normaliser()(text)).strip()
+
+
+@cache
+def _normaliser() -> Any:  # noqa: ANN401 - whisper ships no types
+    from whisper.normalizers import EnglishTextNormalizer
+
+    return EnglishTextNormalizer()
