@@ -182,7 +182,9 @@ class _Builder:
         try:
             return cls(**built, **given)
         except ValueError as error:
-            name, _, message = str(error).partition(": ")
+            # Sections say "name: what is wrong" or "name must be ...".
+            name, _, message = str(error).partition(" ")
+            name = name.rstrip(":")
             if name.split(".")[0] in known:
                 raise self.source.error(f"{prefix}{name}", message) from error
             raise self.source.error(prefix.rstrip("."), str(error)) from error

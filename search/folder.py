@@ -1,0 +1,133 @@
+"""A study's folder: one sweep at a time, numbered trial folders, the time spent."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from search.errors import InfrastructureError, StudyBusyError, StudyMismatchError
+from search.record import TrialRecord, folder_name, read_records, write_atomically
+
+CONDITIONS = "study.json"
+CLOCK = "clock.json"
+CLIPS = "clips.json"
+
+
+class StudyFolder:
+    """``root/<study>``, locked for as long as the context lasts.
+
+    The lock is the kernel's: it is gone with the process that held it, however that ended.
+    """
+
+    def __init__(self, root: Path, study: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.root, self.study, self.clock = root, study, clock
+        self.path = root / study
+        self.trials = self.path / "trials"
+        self.lock = -1
+        self.earlier_s = 0.0
+        self.begun = clock()
+
+    def __enter__(self) -> StudyFolder:
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot write below {self.root}: {error.strerror or error}; make the folder "
+                "writable or choose another one"
+            ) from error
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self.lock)
+            raise StudyBusyError(
+                f"another sweep is running on study {self.study!r}; wait for it, or give this one "
+                "another name"
+            ) from error
+        self.earlier_s = float(self._read(CLOCK).get("spent_s", 0.0))
+        self.begun = self.clock()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.lock)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.exists():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InfrastructureError(f"cannot read {path}: {error}") from error
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds spent on this study, earlier sittings included."""
+        return self.earlier_s + self.clock() - self.begun
+
+    def save_clock(self) -> None:
+        """Write down the time spent; a kill loses what came after the last call."""
+        write_atomically(self.path / CLOCK, json.dumps({"spent_s": self.spent_s}))
+
+    def check_conditions(self, conditions: Mapping[str, str], config: Mapping[str, Any]) -> None:
+        """Write down what the study's results depend on, or compare with what is there.
+
+        Raises:
+            StudyMismatchError: The study was begun under other conditions.
+        """
+        known = self._read(CONDITIONS).get("conditions")
+        if known is not None:
+            other = [k for k in conditions if known.get(k) != conditions[k]]
+            if other:
+                changes = "; ".join(f"{k} was {known.get(k)}, is {conditions[k]}" for k in other)
+                raise StudyMismatchError(
+                    f"study {self.study!r} was begun under other conditions ({changes}); its "
+                    f"results cannot be compared: give this sweep another name or remove "
+                    f"{self.path}"
+                )
+        text = json.dumps({"conditions": dict(conditions), "config": dict(config)}, indent=1)
+        write_atomically(self.path / CONDITIONS, text)
+
+    def records(self) -> list[TrialRecord]:
+        """Read all records, and clear away trial folders that never got one."""
+        records = read_records(self.path)
+        kept = {record.folder_name for record in records}
+        for path in self.trials.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        return records
+
+    def make_trial(self, number: int, digest: str) -> Path:
+        """Make an empty trial folder."""
+        path = self.trials / folder_name(number, digest)
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+        except OSError as error:
+            raise InfrastructureError(f"cannot make {path}: {error.strerror or error}") from error
+        return path
+
+    def remove_trial(self, name: str) -> None:
+        """Remove a trial folder that gets no record."""
+        shutil.rmtree(self.trials / name, ignore_errors=True)
+
+    def set_aside(self, record: TrialRecord) -> Path:
+        """Move an unfit baseline's folder away, so that a mended one can take its place."""
+        target = self.path / "unfit" / f"{record.folder_name}-{int(time.time())}"
+        target.parent.mkdir(exist_ok=True)
+        (self.trials / record.folder_name).rename(target)
+        (self.path / CONDITIONS).unlink(missing_ok=True)
+        return target

@@ -1,0 +1,186 @@
+"""One child process in a group of its own, with a deadline per phase: started, watched, ended.
+
+The child reports JSON lines on a pipe of its own. Whatever becomes of it - an exception, a signal,
+a hang - ends in one ``ChildExit``; nothing of the child is left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from search.record import Failure
+
+POLL_S = 0.05
+GRACE_S = 2.0
+LOG_TAIL_LINES = 12
+TIMEOUT = "timeout"
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildExit:
+    """How a child ended.
+
+    Args:
+        phase: The last phase it entered.
+        done: Whether it finished its work.
+        stopped: Why this process stopped it (``TIMEOUT`` or what ``should_stop`` said), or "".
+        error: What the child itself reported, with ``kind`` and ``message``, or None.
+        returncode: Its exit status; negative is a signal.
+        deadline_s: The deadline of that phase.
+    """
+
+    phase: str
+    done: bool
+    stopped: str
+    error: Message | None
+    returncode: int
+    deadline_s: float
+
+
+class Child:
+    """A worker process; a context manager that leaves nothing behind."""
+
+    def __init__(self, job_path: Path, log_path: Path) -> None:
+        reader, writer = os.pipe()
+        command = [sys.executable, "-m", "search.worker", str(job_path), str(writer)]
+        try:
+            with log_path.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*command, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    pass_fds=(writer,), start_new_session=True, env=_environment(),
+                )  # fmt: skip
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        os.set_blocking(reader, False)
+        self.reader, self.buffer = reader, b""
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        os.close(self.reader)
+
+    def messages(self, timeout_s: float) -> tuple[list[Message], bool]:
+        """Wait for lines; return them and whether the pipe is closed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.reader, selectors.EVENT_READ)
+            if not selector.select(timeout_s):
+                return [], False
+        data = os.read(self.reader, 1 << 20)
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines], not data
+
+    def kill(self) -> None:
+        """End the whole group: SIGTERM, a moment's grace, SIGKILL."""
+        if self.process.poll() is None:
+            self._signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_S)
+        # The leader may be gone while its helpers (compiler workers) live on.
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _environment() -> dict[str, str]:
+    # The child runs with the sweep's own working tree first on its path, wherever it is started.
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def watch(
+    child: Child,
+    deadlines: Mapping[str, float],
+    on_message: Callable[[Message], None],
+    should_stop: Callable[[], str],
+    clock: Callable[[], float] = time.monotonic,
+) -> ChildExit:
+    """Follow a child to its end.
+
+    Args:
+        child: The running child.
+        deadlines: Seconds per phase.
+        on_message: Called with every message.
+        should_stop: Polled; a reason ends the child at once, "" lets it go on.
+        clock: Seconds, for tests.
+    """
+    phase, entered, closed, stopped = "load", clock(), False, ""
+    error: Message | None = None
+    done = False
+    while not closed and not stopped:
+        exited = child.process.poll() is not None
+        messages, closed = child.messages(POLL_S)
+        for message in messages:
+            if "phase" in message:
+                phase, entered = message["phase"], clock()
+            error, done = message.get("error", error), message.get("done", done)
+            on_message(message)
+        # A grandchild may hold the pipe open after the child is gone.
+        closed = closed or done or (exited and not messages)
+        if not closed:
+            late = clock() - entered > deadlines[phase]
+            stopped = should_stop() or (TIMEOUT if late else "")
+    if not stopped and not done:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(GRACE_S)
+    child.kill()
+    return ChildExit(
+        phase=phase, done=done, stopped=stopped, error=error,
+        returncode=child.process.returncode, deadline_s=deadlines[phase],
+    )  # fmt: skip
+
+
+def classify(ended: ChildExit, log_path: Path) -> Failure | None:
+    """Say why a child did not finish, or None if it did."""
+    if ended.done:
+        return None
+    if ended.stopped == TIMEOUT:
+        message = f"still in phase {ended.phase} after its deadline of {ended.deadline_s:g} s"
+        return Failure(phase=ended.phase, kind="timeout", message=message)
+    if ended.error is not None:
+        return Failure(phase=ended.phase, kind=ended.error["kind"], message=ended.error["message"])
+    if ended.returncode == -signal.SIGKILL:
+        message = "killed by SIGKILL: most likely the kernel, for want of memory"
+        return Failure(phase=ended.phase, kind="oom", message=message)
+    tail = log_tail(log_path)
+    if ended.returncode < 0:
+        name = signal.Signals(-ended.returncode).name
+        return Failure(phase=ended.phase, kind="crash", message=f"died of {name}\n{tail}".strip())
+    message = f"exited with status {ended.returncode} without a report\n{tail}".strip()
+    return Failure(phase=ended.phase, kind="crash", message=message)
+
+
+def log_tail(log_path: Path, n_lines: int = LOG_TAIL_LINES) -> str:
+    """Return the last lines of a log."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(max(0, log_path.stat().st_size - 16_384))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-n_lines:])

@@ -1,0 +1,245 @@
+"""From a configuration to try to its record on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.prompts import Prompt, load_prompts
+from search import ranking
+from search.config import SweepConfig
+from search.environment import trial_digest
+from search.events import Event, PhaseStarted, TrialFinished, TrialStarted
+from search.folder import StudyFolder
+from search.job import Job
+from search.judging import Brief, Reference
+from search.record import Role, TrialRecord, write_record
+from search.scoring import Scoring, plain, quality_metrics
+from search.space import Candidate
+from search.trial import BudgetOverError, Outcome, Trial, now, plain_scores
+from tts.options import Options
+from tts.types import Utterance
+
+# Utterances whose baseline tokens every candidate renders, for PESQ.
+N_RENDER = 8
+# The confirmation's seeds start here: none of the search's is among them.
+CONFIRM_SEED = 500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Utterances to speak and, by id, what should be heard."""
+
+    utterances: tuple[Utterance, ...]
+    references: Mapping[str, str]
+
+
+def search_prompts(config: SweepConfig) -> PromptSet:
+    """Return the prompts that the search is judged on."""
+    p = config.prompts
+    return _prompt_set(
+        load_prompts(config.prompts_path, split="search", n=p.n, seed=p.seed), p.seeds, p.seed
+    )
+
+
+def confirm_prompts(config: SweepConfig) -> PromptSet:
+    """Return prompts and seeds that the search never saw; empty when switched off."""
+    p, n = config.prompts, config.confirm.n
+    if n == 0:
+        return PromptSet(utterances=(), references={})
+    prompts = load_prompts(config.prompts_path, split="confirmation", n=n, seed=p.seed)
+    return _prompt_set(prompts, 1, CONFIRM_SEED + p.seed)
+
+
+def _prompt_set(prompts: Sequence[Prompt], n_seeds: int, first_seed: int) -> PromptSet:
+    utterances: list[Utterance] = []
+    references: dict[str, str] = {}
+    for turn in range(n_seeds):
+        for prompt in prompts:
+            name = prompt.id if n_seeds == 1 else f"{prompt.id}.{turn}"
+            seed = first_seed + len(utterances)
+            utterances.append(Utterance(id=name, text=prompt.text, seed=seed))
+            references[name] = prompt.reference
+    return PromptSet(utterances=tuple(utterances), references=references)
+
+
+class Runner:
+    """Runs candidates of one study and keeps its list of records.
+
+    Args:
+        config: The sweep.
+        folder: The study's folder, held.
+        scoring: Scores audio.
+        conditions: What results depend on.
+        environment: For the records.
+        device: The device's own name, as ``tts.build.build`` takes it.
+        on_event: Told of every step.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        folder: StudyFolder,
+        scoring: Scoring,
+        conditions: Mapping[str, str],
+        environment: Mapping[str, Any],
+        device: str,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.config, self.folder, self.scoring = config, folder, scoring
+        self.conditions, self.environment, self.device = conditions, environment, device
+        self.on_event = on_event
+        self.records = folder.records()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left of the study's time; infinite without a limit."""
+        seconds = self.config.budget.seconds
+        return math.inf if seconds is None else seconds - self.folder.spent_s
+
+    def digest(self, options: Options, prompts: PromptSet) -> str:
+        """Return the content address of options spoken on prompts."""
+        return trial_digest(options, self.conditions, prompts.utterances)
+
+    def known(self, digest: str) -> TrialRecord | None:
+        """Return the record of a content address, if there is one."""
+        return next((r for r in self.records if r.digest == digest), None)
+
+    def run(
+        self,
+        candidate: Candidate,
+        role: Role,
+        prompts: PromptSet,
+        reference: Reference | None,
+        *,
+        keep_s: float = 0.0,
+    ) -> TrialRecord:
+        """Run one candidate and write its record.
+
+        Args:
+            candidate: What to run.
+            role: Why.
+            prompts: What it speaks for the judge.
+            reference: The baseline on the same prompts; None for the baseline itself.
+            keep_s: Seconds of the study's time that it must leave over.
+
+        Raises:
+            BudgetOverError: The time was over first; nothing is recorded.
+        """
+        record = self.attempt(candidate, role, prompts, reference, keep_s=keep_s)
+        return self.keep(record)
+
+    def attempt(
+        self,
+        candidate: Candidate,
+        role: Role,
+        prompts: PromptSet,
+        reference: Reference | None,
+        *,
+        keep_s: float,
+    ) -> TrialRecord:
+        """Run one candidate; its record is not written yet."""
+        number = max((r.number for r in self.records), default=-1) + 1
+        digest = self.digest(candidate.options, prompts)
+        path = self.folder.make_trial(number, digest)
+        total = self.config.budget.max_trials
+        flat = candidate.options.to_mapping()
+        self.on_event(
+            TrialStarted(
+                number=number, total=total, role=role, options=flat, recipe=candidate.recipe
+            )
+        )
+        started = now()
+        try:
+            outcome = self.trial(
+                self.job(path, candidate.options, prompts, reference),
+                Brief(
+                    folder=path, references=prompts.references, gate=self.config.gate,
+                    reference=reference,
+                ),
+                number, keep_s,
+            ).run()  # fmt: skip
+        except BudgetOverError:
+            self.folder.remove_trial(path.name)
+            raise
+        return self.record(candidate, role, number, digest, outcome, started)
+
+    def keep(self, record: TrialRecord) -> TrialRecord:
+        """Write a record, atomically; from here on it is the truth."""
+        write_record(self.folder.trials / record.folder_name, record)
+        self.records.append(record)
+        self.folder.save_clock()
+        self.on_event(TrialFinished(record=record))
+        return record
+
+    def job(
+        self, path: Path, options: Options, prompts: PromptSet, reference: Reference | None
+    ) -> Job:
+        """Return the work order of one trial."""
+        config = self.config
+        wants_ttfa = any(m.startswith("ttfa") for m in (*config.objectives, *config.slo))
+        tokens = reference.tokens if reference else {}
+        return Job(
+            folder=str(path.resolve()),
+            model=config.model,
+            device=self.device,
+            options=options.to_mapping(),
+            repeats=config.measure.repeats,
+            warmup=config.measure.warmup,
+            texts=config.measure.texts,
+            measure_ttfa=wants_ttfa or options.batch_size == 1,
+            utterances=tuple(asdict(u) for u in prompts.utterances),
+            render=tuple({"id": k, "tokens": v} for k, v in tokens.items()),
+            n_render_own=0 if reference else N_RENDER,
+        )
+
+    def trial(self, job: Job, brief: Brief, number: int, keep_s: float) -> Trial:
+        """Return a trial that reports to the view and heeds the study's time."""
+        deadlines = asdict(self.config.deadlines)
+
+        def on_phase(phase: str) -> None:
+            deadline_s = deadlines.get(phase, 0.0)
+            self.on_event(PhaseStarted(number=number, phase=phase, deadline_s=deadline_s))
+
+        def should_stop() -> str:
+            return "the study's time is over" if self.left_s <= keep_s else ""
+
+        return Trial(job, brief, deadlines, self.scoring, on_phase, should_stop)
+
+    def record(
+        self, candidate: Candidate, role: Role, number: int, digest: str, outcome: Outcome,
+        started: str,
+    ) -> TrialRecord:  # fmt: skip
+        """Return the record of an outcome."""
+        got = outcome.collected
+        completed = outcome.status == "completed"
+        metrics = {**got.metrics, **quality_metrics(outcome.scores)}
+        metrics = {k: float(v) for k, v in metrics.items() if math.isfinite(v)}
+        verdict = plain(outcome.verdict.to_mapping()) if outcome.verdict else None
+        return TrialRecord(
+            study=self.config.study,
+            number=number,
+            role=role,
+            digest=digest,
+            options=candidate.options.to_mapping(),
+            requested=candidate.requested.to_mapping(),
+            status=outcome.status,
+            failure=outcome.failure,
+            attempts=outcome.attempts,
+            recipe=candidate.recipe,
+            phases=got.phases,
+            applied=tuple(got.applied),
+            observed=got.observed,
+            measurements=plain(got.measurements),
+            metrics=metrics,
+            utterances=plain_scores(outcome.scores),
+            verdict=verdict,
+            constraints=ranking.constraints(self.config, outcome.status, metrics, verdict),
+            slo_violations=ranking.slo_violations(self.config, metrics) if completed else (),
+            environment={**self.environment, "conditions": dict(self.conditions)},
+            started_at=started,
+            ended_at=now(),
+        )

@@ -1,0 +1,261 @@
+"""The loop: baseline, known recipes, what the sampler proposes, confirmation.
+
+Everything that matters is in the records on disk. Kill it at any moment; the same call goes on.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from evaluation.gate import check_baseline
+from evaluation.judge import Judge
+from search import ranking
+from search.config import SweepConfig
+from search.confirm import Confirmer
+from search.environment import describe, study_conditions
+from search.errors import BaselineUnfitError
+from search.events import Event, Notice, SweepFinished, SweepStarted
+from search.folder import StudyFolder
+from search.judging import Reference, load_reference
+from search.record import Confirmation, SweepResult, TrialRecord
+from search.runner import PromptSet, Runner, search_prompts
+from search.sampler import Proposal, Sampler
+from search.scoring import Scorer, Scoring
+from search.space import Candidate, Space, recipes, resolve
+from search.trial import BudgetOverError
+from tts.device import probe
+from tts.errors import InapplicableError
+
+__all__ = ["SweepResult", "run_sweep"]
+
+METRIC_TIMEOUT_S = 60.0
+Report = Callable[[TrialRecord], None]
+
+
+def run_sweep(
+    config: SweepConfig,
+    *,
+    root: Path,
+    on_event: Callable[[Event], None],
+    report: Report | None = None,
+    scorer: Scorer | None = None,
+) -> SweepResult:
+    """Run a sweep, or go on with it.
+
+    Args:
+        config: What to do.
+        root: Where studies are kept, such as ``mlruns``.
+        on_event: Told of every step.
+        report: Told of every record, those of earlier sittings included; it must bear being told
+            the same one again. What it raises becomes a notice and fails nothing.
+        scorer: What scores audio; by default ``evaluation.judge.Judge`` with ``config.asr``.
+
+    Raises:
+        ConfigError: Something in the configuration cannot be used on this device.
+        SweepError: The study is busy or another one, the baseline is unfit, or the disk fails.
+    """
+    try:
+        caps = probe(config.device)
+    except InapplicableError as error:
+        raise config.error("device", error.reason) from error
+    space = resolve(config, caps)
+    known, skipped = recipes(config, space)
+    prompts = search_prompts(config)
+    environment = describe(caps)
+    conditions = study_conditions(config, space, environment, prompts.references)
+    with ExitStack() as stack:
+        folder = stack.enter_context(StudyFolder(root, config.study))
+        folder.check_conditions(conditions, config.to_mapping())
+        scorer = scorer or stack.enter_context(Judge(config.asr, timeout_s=METRIC_TIMEOUT_S))
+        scoring = stack.enter_context(Scoring(scorer))
+        environment |= {f"judge.{k}": v for k, v in scorer.provenance().items()}
+        runner = Runner(config, folder, scoring, conditions, environment, caps.torch_name, on_event)
+        sweep = Sweep(runner, space, known, prompts, on_event, report)
+        sweep.begin(caps.name, skipped)
+        result = sweep.run()
+        folder.save_clock()
+    on_event(SweepFinished(result=result))
+    return result
+
+
+class Sweep:
+    """One sitting of a study."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        space: Space,
+        known: Sequence[Candidate],
+        prompts: PromptSet,
+        on_event: Callable[[Event], None],
+        report: Report | None,
+    ) -> None:
+        self.runner, self.space, self.recipes = runner, space, known
+        self.prompts, self.on_event, self.report = prompts, on_event, report
+        self.config = runner.config
+
+    def begin(self, device: str, skipped: Sequence[str]) -> None:
+        """Say what is about to happen, and report what earlier sittings found."""
+        self.on_event(
+            SweepStarted(
+                study=self.config.study,
+                device=device,
+                objectives=self.config.objectives,
+                n_known=len(self.runner.records),
+                max_trials=self.config.budget.max_trials,
+                seconds=self.config.budget.seconds,
+                spent_s=self.runner.folder.spent_s,
+            )
+        )
+        for message in skipped:
+            self.on_event(Notice(message=message))
+        for record in self.runner.records:
+            self.tell(record)
+
+    def run(self) -> SweepResult:
+        """Run until the budget or the space is used up, or a person stops it."""
+        baseline = self.baseline()
+        reference = load_reference(
+            self.runner.folder.trials / baseline.folder_name, baseline.utterances
+        )
+        confirmer = Confirmer(self.runner, baseline)
+        winner: TrialRecord | None = None
+        confirmation: Confirmation | None = None
+        interrupted = False
+        try:
+            self.search(baseline, reference, confirmer)
+            n_before = len(self.runner.records)
+            winner, confirmation = confirmer.first_to_stand(self.contenders(baseline))
+            for record in self.runner.records[n_before:]:
+                self.tell(record)
+        except KeyboardInterrupt:
+            interrupted = True
+            winner = next(iter(self.contenders(baseline)), None)
+        return SweepResult(
+            study=self.config.study,
+            objectives=self.config.objectives,
+            records=tuple(self.runner.records),
+            baseline=baseline,
+            winner=winner,
+            front=tuple(ranking.front(self.config.objectives, self.runner.records)),
+            confirmation=confirmation,
+            interrupted=interrupted,
+            wall_s=self.runner.folder.spent_s,
+        )
+
+    def contenders(self, baseline: TrialRecord) -> list[TrialRecord]:
+        """Return the accepted records that beat the baseline, best first."""
+        return ranking.contenders(self.config.objectives, self.runner.records, baseline)
+
+    def baseline(self) -> TrialRecord:
+        """Return the baseline's record; run it first if need be.
+
+        Raises:
+            BaselineUnfitError: It fails, or trips a guard, or the time was too short for it.
+        """
+        candidate = self.space.candidate(self.config.baseline)
+        assert isinstance(candidate, Candidate)  # resolve() has checked it
+        digest = self.runner.digest(candidate.options, self.prompts)
+        record = self.runner.known(digest)
+        if record is None:
+            try:
+                record = self.runner.run(candidate, "baseline", self.prompts, None)
+            except BudgetOverError as error:
+                raise BaselineUnfitError(
+                    "the study's time was over before the baseline was done: give it more"
+                ) from error
+            reasons = self.unfit(record)
+            if reasons:
+                path = self.runner.folder.set_aside(record)
+                raise BaselineUnfitError(
+                    f"the baseline is unfit, so nothing can be compared with it: {reasons}; mend "
+                    f"the model or the baseline's options (evidence: {path})"
+                )
+            self.tell(record)
+        return record
+
+    def unfit(self, record: TrialRecord) -> str:
+        """Return why a baseline cannot be compared with, or ""."""
+        if record.failure is not None:
+            return f"{record.failure.kind} in {record.failure.phase}: {record.failure.message}"
+        missing = [m for m in self.config.objectives if m not in record.metrics]
+        if missing:
+            return f"{missing[0]} was not measured"
+        scores = load_reference(
+            self.runner.folder.trials / record.folder_name, record.utterances
+        ).scores
+        return "; ".join(check_baseline(list(scores), self.config.gate))
+
+    def search(self, baseline: TrialRecord, reference: Reference, confirmer: Confirmer) -> None:
+        """Try recipes, then what the sampler proposes, while the budget lasts."""
+        path = self.runner.folder.root / "optuna.db"
+        sampler = Sampler(self.config, self.space, path, self.runner.records, baseline)
+        for proposal, role in self.proposals(sampler):
+            keep_s = self.keep_s(baseline, confirmer)
+            if not self.has_time(keep_s):
+                sampler.forget(proposal)
+                return
+            try:
+                record = self.runner.run(
+                    proposal.candidate, role, self.prompts, reference, keep_s=keep_s / 2
+                )
+            except BudgetOverError:
+                sampler.forget(proposal)
+                self.on_event(Notice(message="the time was over in the middle of a trial"))
+                return
+            sampler.tell(proposal, record)
+            self.tell(record)
+
+    def proposals(self, sampler: Sampler) -> Iterator[tuple[Proposal, Literal["recipe", "search"]]]:
+        """Yield what to try next until trials or grid are used up."""
+        for candidate in self.recipes:
+            if (
+                self.n_tried < self.config.budget.max_trials
+                and candidate.options not in sampler.tried
+            ):
+                yield Proposal(candidate=candidate), "recipe"
+        while self.n_tried < self.config.budget.max_trials:
+            proposal = sampler.propose()
+            if proposal is None:
+                self.on_event(Notice(message="every combination of the space has been tried"))
+                return
+            yield proposal, "search"
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """The records that count against the budget's trials."""
+        return [r for r in self.runner.records if r.role != "confirm"]
+
+    @property
+    def n_tried(self) -> int:
+        """How many trials count against the budget."""
+        return len(self.searched)
+
+    def keep_s(self, baseline: TrialRecord, confirmer: Confirmer) -> float:
+        """Return the seconds to keep back for the confirmation."""
+        if self.n_tried < self.config.budget.min_trials:
+            return 0.0
+        return confirmer.reserve_s(self.contenders(baseline))
+
+    def has_time(self, keep_s: float) -> bool:
+        """Whether a trial of the usual length still fits."""
+        usual = statistics.median(sum(r.phases.values()) for r in self.searched)
+        return self.runner.left_s - keep_s > 0.7 * usual
+
+    def tell(self, record: TrialRecord) -> None:
+        """Report a record; what goes wrong with that is a notice and no more."""
+        if self.report is None:
+            return
+        try:
+            self.report(record)
+        except Exception as error:  # noqa: BLE001 - reporting must never fail a trial
+            self.on_event(
+                Notice(
+                    message=f"trial {record.number} could not be reported ({error}); it will be "
+                    "when the same command runs again"
+                )
+            )
