@@ -28,7 +28,9 @@ class Limits:
         max_edge_silence_s: Before the first or after the last active frame.
         max_clipped_share: Of the samples, at full scale.
         max_flat_share: Of the samples, in runs that stand still at the peak: clipped, then scaled.
-        max_lag_correlation: Of the log-mel frames with themselves later: a loop.
+        max_lag_correlation: Of 1.5 s of log-mel frames with frames later: a loop. On 33 clips of
+            four flite voices, speech reached 0.81 (someone counting; the 90th percentile is 0.58)
+            and phrases repeated with noise or at 3 % another tempo no less than 0.92.
         max_compression_ratio: Of the transcript: a loop that the recogniser wrote down.
         max_word_repeats: Of a phrase in the transcript, in a row, beyond the reference's own.
     """
@@ -40,7 +42,7 @@ class Limits:
     max_edge_silence_s: float = 1.5
     max_clipped_share: float = 0.001
     max_flat_share: float = 0.001
-    max_lag_correlation: float = 0.60
+    max_lag_correlation: float = 0.85
     max_compression_ratio: float = 2.4
     max_word_repeats: int = 2
 

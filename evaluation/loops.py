@@ -14,8 +14,9 @@ from evaluation.audio import SAMPLE_RATE_HZ, Samples
 _FRAME = 512
 _HOP = 320
 _N_BANDS = 24
+_HOP_S = _HOP / SAMPLE_RATE_HZ
 _SHORTEST_LAG_S = 0.4
-_OVERLAP_S = 1.2
+_WINDOW_S = 1.5
 """A loop must hold at least this long: shorter stretches of speech resemble each other."""
 
 Bands = npt.NDArray[np.float64]
@@ -63,11 +64,11 @@ def _longest_run(chunks: list[tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
 
 
 def lag_correlation(samples: Samples) -> float:
-    """Return how well the sound matches itself some time later.
+    """Return how well any stretch of 1.5 s matches the sound some time later.
 
     The log-mel frames, each band freed of its mean, are correlated with themselves at every lag
-    from 0.4 s on, over the whole of what overlaps. Speech that says something new stays below
-    about 0.5; a looped phrase comes near 1.
+    from 0.4 s on, within a window that slides over the clip. A window and not the whole overlap,
+    because a phrase that is said twice in a long clip hides in the whole.
 
     Args:
         samples: Shape (n_samples,), float32, 16 kHz, finite.
@@ -76,12 +77,14 @@ def lag_correlation(samples: Samples) -> float:
         -1 to 1; 0 for a clip too short to hold a loop, or without any change in it.
     """
     bands = log_bands(samples)
-    first = round(_SHORTEST_LAG_S * SAMPLE_RATE_HZ / _HOP)
-    last = len(bands) - round(_OVERLAP_S * SAMPLE_RATE_HZ / _HOP)
-    best = 0.0
-    for lag in range(first, last):
-        best = max(best, _correlation(bands[:-lag], bands[lag:]))
-    return best
+    first = round(_SHORTEST_LAG_S / _HOP_S)
+    window = round(_WINDOW_S / _HOP_S)
+    if len(bands) <= first + window:
+        return 0.0
+    bands = bands - bands.mean(axis=0)
+    power = np.square(bands).sum(axis=1)
+    lags = range(first, len(bands) - window)
+    return max(_best_match(bands, power, lag, window) for lag in lags)
 
 
 def log_bands(samples: Samples) -> Bands:
@@ -106,9 +109,15 @@ def _mel_weights() -> Bands:
     return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
 
 
-def _correlation(first: Bands, second: Bands) -> float:
-    """Return the correlation of two stretches, each band freed of its mean."""
-    first = first - first.mean(axis=0)
-    second = second - second.mean(axis=0)
-    scale = float(np.sqrt(np.square(first).sum() * np.square(second).sum()))
-    return float((first * second).sum()) / scale if scale > 1e-9 else 0.0
+def _best_match(bands: Bands, power: Bands, lag: int, window: int) -> float:
+    """Return the largest correlation at one lag over all places of the window."""
+    product = _moving_sum((bands[:-lag] * bands[lag:]).sum(axis=1), window)
+    scale = np.sqrt(_moving_sum(power[:-lag], window) * _moving_sum(power[lag:], window))
+    matches = np.where(scale > 1e-6, product / np.maximum(scale, 1e-6), 0.0)
+    return float(matches.max())
+
+
+def _moving_sum(values: Bands, window: int) -> Bands:
+    """Return sums over each stretch of ``window`` values."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray(total[window:] - total[:-window])
