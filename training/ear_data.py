@@ -43,8 +43,8 @@ class Bucket:
 
 
 SHORT = Bucket(name="short", seconds=5, n_pieces=1, n_rows=32)
-MEDIUM = Bucket(name="medium", seconds=10, n_pieces=3, n_rows=64)
-LONG = Bucket(name="long", seconds=30, n_pieces=9, n_rows=176)
+MEDIUM = Bucket(name="medium", seconds=10, n_pieces=4, n_rows=64)
+LONG = Bucket(name="long", seconds=30, n_pieces=12, n_rows=176)
 BUCKETS = (SHORT, MEDIUM, LONG)
 
 

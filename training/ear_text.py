@@ -9,6 +9,7 @@ pieces of any segmentation, so nothing else has to know.
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 from whisper.tokenizer import get_tokenizer
@@ -47,7 +48,10 @@ class Vocabulary:
     """
 
     def __init__(self, n_pieces: int = N_PIECES) -> None:
-        tokenizer = get_tokenizer(False, num_languages=99)
+        with warnings.catch_warnings():
+            # Whisper leaves the vocabulary's file to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            tokenizer = get_tokenizer(False, num_languages=99)
         encoding = tokenizer.encoding
         suppressed = set(tokenizer.non_speech_tokens)
         ranked = [

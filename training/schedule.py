@@ -63,14 +63,14 @@ class Log:
 
     def __init__(self, path: Path, name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", buffering=1)
-        self._name = name
+        self._path, self._name = path, name
 
     def __call__(self, **values: Any) -> None:
         """Write one entry; tensors are read back, so call it rarely."""
         plain = {k: (v.item() if isinstance(v, Tensor) else v) for k, v in values.items()}
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in plain.items()}
-        self._file.write(json.dumps(rounded) + "\n")
+        with self._path.open("a") as file:
+            file.write(json.dumps(rounded) + "\n")
         print(self._name, *(f"{k}={v}" for k, v in rounded.items()), flush=True)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import whisper
 from whisper.model import Whisper
+from whisper.tokenizer import get_tokenizer
 
 from evaluation.asr.embedded import WEIGHTS_DIRECTORY, load_ear, read_manifest
 from evaluation.asr.pieces import split_at_silence
@@ -55,6 +56,10 @@ class Recogniser:
         self.name, self.model = name, model
         self.provenance, self.threads = provenance, threads
         self._decoding = _DECODING | (decoding or {})
+        with warnings.catch_warnings():
+            # Whisper leaves the vocabulary's file to the garbage collector; it is read only once.
+            warnings.simplefilter("ignore", ResourceWarning)
+            get_tokenizer(model.is_multilingual, num_languages=model.num_languages)
 
     def transcribe(self, samples: npt.ArrayLike) -> str:
         """Write down what is said.
