@@ -74,19 +74,22 @@ class AudioStore:
 
     def _take(self, path: Path) -> None:
         rows = json.loads(path.read_text())
-        pcm = np.memmap(path.with_suffix(".pcm"), dtype=np.int16, mode="r")
+        pcm = np.fromfile(path.with_suffix(".pcm"), dtype=np.int16)
+        pieces = []
         for voice, text, start, length in zip(
             rows["voice"], rows["text"], rows["start"], rows["length"], strict=True
         ):
             fits = self.used + length <= len(self.samples)
             if voice not in self.voices or is_held_out(text) != self.held_out or not fits:
                 continue
-            piece = torch.from_numpy(np.ascontiguousarray(pcm[start : start + length]))
-            self.samples[self.used : self.used + length].copy_(piece)
+            pieces.append(pcm[start : start + length])
             self._starts.append(self.used)
             self._lengths.append(length)
             self.texts.append(text)
             self.used += length
+        if pieces:
+            joined = torch.from_numpy(np.concatenate(pieces))
+            self.samples[self.used - len(joined) : self.used].copy_(joined)
 
     def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """Return random crops, shape (n, size), float32; short utterances are zero-padded."""

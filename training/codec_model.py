@@ -8,7 +8,14 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tts.embedded.codec import FSQ_LEVELS, SAMPLE_RATE_HZ, ConvNeXtBlock, digit_values, digits_code
+from tts.embedded.codec import (
+    FSQ_LEVELS,
+    SAMPLE_RATE_HZ,
+    ConvNeXtBlock,
+    digit_values,
+    digits_code,
+    fsq_steps,
+)
 
 MEL_HOP = 160
 
@@ -77,8 +84,7 @@ class Tokenizer(nn.Module):
 
 def quantize(latents: Tensor) -> Tensor:
     """Round latents (..., 5) in (-1, 1) to FSQ digits, int64."""
-    steps = torch.tensor(FSQ_LEVELS, device=latents.device) - 1
-    return ((latents + 1) / 2 * steps).round().long()
+    return ((latents + 1) / 2 * fsq_steps(latents.device)).round().long()
 
 
 class MelLoss(nn.Module):
@@ -124,7 +130,7 @@ class SpectrumDiscriminator(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        shapes = [(2, (3, 9), (1, 1)), *[(channels, (3, 9), (1, 2))] * 3, (channels, (3, 3), (1, 1))]
+        shapes = [(2, (3, 9), (1, 2)), *[(channels, (3, 9), (1, 2))] * 3, (channels, (3, 3), (1, 1))]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(n, channels, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
             for n, kernel, stride in shapes
@@ -151,12 +157,12 @@ def _run(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> tuple[Tensor, lis
 
 
 class Discriminators(nn.Module):
-    """Five periods and four spectral resolutions."""
+    """Five periods and three spectral resolutions."""
 
     def __init__(self) -> None:
         super().__init__()
         periods = [PeriodDiscriminator(p) for p in (2, 3, 5, 7, 11)]
-        spectra = [SpectrumDiscriminator(n) for n in (1024, 512, 256, 128)]
+        spectra = [SpectrumDiscriminator(n) for n in (1024, 512, 256)]
         self.members = nn.ModuleList([*periods, *spectra])
 
     def forward(self, audio: Tensor) -> list[tuple[Tensor, list[Tensor]]]:

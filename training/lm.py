@@ -223,8 +223,8 @@ def train(args: argparse.Namespace) -> None:
                 lr=lr, hours=store.used / 57.6e6)  # fmt: skip
         if clock.step % 4000 == 0:
             log(step=clock.step, validation=validate(plain, checks))
-        if time.monotonic() - polled > 20:
-            if store.poll(most=60):
+        if time.monotonic() - polled > 45:
+            if store.poll(most=200):
                 batches.refresh()
             polled = time.monotonic()
         if time.monotonic() - saved > 60:
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True, help="folder that training.flite fills")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="waited for")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--seconds", type=float, default=800, help="counted from the tokenizer on")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--positions", type=int, default=POSITIONS_PER_STEP)

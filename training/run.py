@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-TOKENIZER_SHARE = 0.24
+TOKENIZER_SHARE = 0.2
 RESERVE_S = 25.0
 
 
@@ -47,7 +47,8 @@ def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
             arguments=(*clock, "--tokenizer-seconds", f"{tokenizer_s:.0f}")),
         Job(name="lm", module="training.lm", gpu=2 % n_gpus,
             arguments=("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", hours)),
-        Job(name="ear", module="training.ear", gpu=1 % n_gpus, arguments=clock),
+        Job(name="ear", module="training.ear", gpu=1 % n_gpus,
+            arguments=(*clock, "--codec", tokenizer)),
     ]  # fmt: skip
     if n_gpus > 3:
         second = ("--frozen", tokenizer, "--name", "codec-b", "--hop", "80", "--n-fft", "320")
@@ -70,7 +71,7 @@ def main() -> None:
     """Run everything and wait for it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", type=Path, default=Path("training/data/corpus.txt.gz"))
-    parser.add_argument("--audio", type=Path, default=Path("/dev/shm/mosgate-speech"))
+    parser.add_argument("--audio", type=Path, default=Path("training/data/speech"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1140)
     parser.add_argument("--library", default="", help="folder of flite's libraries")

@@ -7,6 +7,7 @@ ConvNeXt stack with an inverse-STFT head in the manner of Vocos (Siuzdak 2023).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 import torch
@@ -65,8 +66,13 @@ def digits_code(digits: Tensor) -> Tensor:
 
 def digit_values(digits: Tensor) -> Tensor:
     """Place digits evenly in [-1, 1]."""
-    levels = torch.tensor(FSQ_LEVELS, device=digits.device, dtype=torch.float32)
-    return digits.float() / (levels - 1) * 2 - 1
+    return digits.float() / fsq_steps(digits.device) * 2 - 1
+
+
+@cache
+def fsq_steps(device: torch.device) -> Tensor:
+    """Return (5,), float32: levels less one. Kept, for a graph capture cannot copy from the host."""
+    return torch.tensor(FSQ_LEVELS, dtype=torch.float32, device=device) - 1
 
 
 class ConvNeXtBlock(nn.Module):
