@@ -78,7 +78,7 @@ class NvmlReader:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._nvml.NVMLError:
             return None
-        return sum(process.pid != os.getpid() for process in running)
+        return len([process for process in running if process.pid != os.getpid()])
 
     def close(self) -> None:
         """Shut the library down."""
@@ -130,7 +130,9 @@ class Telemetry:
             self.absent = str(error)
             return self
         self._foreign = self._reader.foreign_processes()
-        self._thread = threading.Thread(target=self._sample, name="telemetry", daemon=True)
+        self._thread = threading.Thread(
+            target=self._sample, args=(self._reader,), name="telemetry", daemon=True
+        )
         self._thread.start()
         return self
 
@@ -165,11 +167,10 @@ class Telemetry:
             found["gpu_foreign_processes"] = float(self._foreign)
         return {**found, "peak_rss_bytes": peak_rss_bytes()}
 
-    def _sample(self) -> None:
-        """Read until told to stop: once at least, and once more at the end."""
-        assert self._reader is not None
+    def _sample(self, reader: GpuReader) -> None:
+        """Read until told to stop; once at least, however short the block."""
         while True:
-            for name, value in self._reader.read().items():
+            for name, value in reader.read().items():
                 self._samples.setdefault(name, []).append(value)
             if self._stop.wait(self._period_s):
                 return
