@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from evaluation.telemetry import Telemetry
+from evaluation.telemetry import Telemetry, peak_rss_bytes
 from evaluation.timing import Measurement, measure
 from search.job import Job
 from tts.types import Audio, Synthesizer, Utterance
@@ -18,6 +16,7 @@ from tts.types import Audio, Synthesizer, Utterance
 # The seeds of timed utterances are the same in every trial, so all of them time the same work as
 # far as the sampled lengths allow.
 FIRST_SEED = 90_000
+T = TypeVar("T")
 
 
 class Benchmark:
@@ -53,29 +52,30 @@ class Benchmark:
             torch.cuda.reset_peak_memory_stats()
         audios: list[Audio] = []
         with Telemetry(self.job.device) as telemetry:
-            latency = self.time("latency", lambda i: audios.extend(self.speak(i)))
+            latency = self.time("latency_s", self.speak, audios.extend)
         found = [latency]
         if self.job.measure_ttfa:
-            found.append(self.time("ttfa", lambda i: self.first_chunk(self.batch(i)[0])))
-        measurements = {m.name: {"unit": m.unit, "samples": list(m.samples)} for m in found}
-        metrics = {**telemetry.summary(), **self.rates(latency, audios)}
+            found.append(self.time("ttfa_s", lambda turn: self.first_chunk(self.batch(turn)[0])))
+        metrics = {**telemetry.result(), **self.rates(latency, audios)}
         for m in found:
-            metrics |= {f"{m.name}_p50_s": m.p50, f"{m.name}_p95_s": m.p95}
-        metrics["latency_p99_s"] = latency.p99
+            stem = m.name.removesuffix("_s")
+            metrics |= {f"{stem}_p50_s": m.p50, f"{stem}_p95_s": m.p95, f"{stem}_p99_s": m.p99}
         metrics["peak_memory_bytes"] = self.peak_memory_bytes()
-        metrics["compile_s"] = max(0.0, self.first_call_s - statistics.median(latency.samples))
-        return measurements, metrics
+        metrics["compile_s"] = max(0.0, self.first_call_s - latency.p50)
+        return {m.name: m.to_mapping() for m in found}, metrics
 
-    def time(self, name: str, run: Callable[[int], object]) -> Measurement:
+    def time(
+        self, name: str, run: Callable[[int], T], keep: Callable[[T], None] | None = None
+    ) -> Measurement:
         """Time ``run(0)``, ``run(1)``, ...: each repeat has seeds of its own."""
-        turn = iter(range(self.job.repeats))
+        turns = iter(range(self.job.repeats))
         return measure(
-            lambda: run(next(turn)),
-            name=name,
-            unit="s",
+            lambda: run(next(turns)),
             repeats=self.job.repeats,
             warmup=0,
             synchronise=self.synchronise,
+            name=name,
+            on_result=keep,
         )
 
     def rates(self, latency: Measurement, audios: list[Audio]) -> dict[str, float]:
@@ -119,4 +119,4 @@ class Benchmark:
         """Peak device memory of the timed calls; on a CPU the process's peak resident set."""
         if self.cuda:
             return float(torch.cuda.max_memory_allocated())
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+        return peak_rss_bytes()

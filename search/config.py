@@ -189,10 +189,10 @@ class SweepConfig:
             raise FieldError("objectives", "name one or more metrics, each once")
         for name in self.objectives:
             if name not in METRICS:
-                raise FieldError("objectives", f"{name!r} is not one of {', '.join(METRICS)}")
+                raise FieldError("objectives", unknown(name, tuple(METRICS)))
         for name, limit in self.slo.items():
             if name not in METRICS:
-                raise FieldError(f"slo.{name}", f"not one of {', '.join(METRICS)}")
+                raise FieldError(f"slo.{name}", unknown(name, tuple(METRICS)))
             if not 0 < limit < float("inf"):
                 raise FieldError(
                     f"slo.{name}", f"{limit:g} can never be met: give a finite limit above 0"

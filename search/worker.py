@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.I)
 JUDGE_RATE_HZ = 16_000
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class Reporter:
@@ -175,8 +176,8 @@ def _write_wav(path: Path, samples: Any, rate_hz: int) -> None:  # noqa: ANN401 
     try:
         soundfile.write(path, samples, JUDGE_RATE_HZ, subtype="FLOAT")
     except soundfile.LibsndfileError as error:
-        # libsndfile says "System error." for a full disk; ask the disk itself.
-        raise OSError(errno.ENOSPC, f"cannot write {path.name}: {error}") from error
+        # libsndfile does not pass the reason on; all that can go wrong here is the disk.
+        raise OSError(errno.ENOSPC, f"cannot write {path}: {error}") from error
 
 
 def kind_of(error: BaseException) -> str:
@@ -191,7 +192,7 @@ def kind_of(error: BaseException) -> str:
         return "oom"
     if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
         return "oom"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return "disk"
     return "error"
 

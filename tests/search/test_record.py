@@ -1,0 +1,106 @@
+"""The record: round trip, what counts as accepted, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from search.errors import InfrastructureError
+from search.record import (
+    Failure,
+    TrialRecord,
+    read_record,
+    read_records,
+    write_atomically,
+    write_record,
+)
+
+
+def make(**changes: object) -> TrialRecord:
+    values = {
+        "study": "a", "number": 3, "role": "search", "digest": "0123456789abcdef",
+        "options": {"precision": "fp32"}, "requested": {"precision": "fp32"},
+        "status": "completed", "metrics": {"rtf": 0.5}, "phases": {"load": 1.0},
+        "verdict": {"status": "PASS"}, "utterances": ({"utterance_id": "p"},),
+        "measurements": {"latency": {"unit": "s", "samples": [0.1, 0.2]}},
+        **changes,
+    }  # fmt: skip
+    return TrialRecord(**values)  # type: ignore[arg-type]
+
+
+def test_json_round_trip() -> None:
+    record = make(failure=Failure(phase="load", kind="oom", message="no room"), status="failed")
+    assert TrialRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({}, True),
+        ({"verdict": None}, False),
+        ({"verdict": {"status": "UNDECIDED"}}, False),
+        ({"verdict": {"status": "UNGATED"}}, False),
+        ({"status": "infeasible"}, False),
+        ({"slo_violations": ("rtf 2 is above the limit 1",)}, False),
+    ],
+)
+def test_accepted_is_completed_passed_and_within_the_service_levels(
+    changes: dict[str, object], accepted: bool
+) -> None:
+    assert make(**changes).accepted is accepted
+
+
+def test_a_figure_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        write_record(tmp_path, make(metrics={"rtf": float("nan")}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_are_read_in_order_of_number(tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        record = make(number=number)
+        folder = tmp_path / "trials" / record.folder_name
+        folder.mkdir(parents=True)
+        write_record(folder, record)
+    (tmp_path / "trials" / "0003-unfinished").mkdir()
+    assert [r.number for r in read_records(tmp_path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(InfrastructureError, match="record.json"):
+        read_record(path)
+
+
+def test_an_unknown_field_is_not_ignored() -> None:
+    values = {**json.loads(make().to_json()), "surprise": 1}
+    with pytest.raises(ValueError, match="surprise"):
+        TrialRecord.from_json(json.dumps(values))
+
+
+def test_a_full_disk_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    write_atomically(path, "old")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InfrastructureError, match="No space left.*nothing recorded so far is lost"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().number = 4  # type: ignore[misc]
