@@ -10,6 +10,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import whisper
 from whisper.model import ModelDimensions, Whisper
@@ -18,6 +19,7 @@ from whisper.tokenizer import get_tokenizer
 from evaluation.asr import Recogniser, embedded, load
 from evaluation.asr.pieces import MAX_PIECE_S, split_at_silence
 from evaluation.errors import MetricError
+from evaluation.metrics.wer import count_word_errors
 
 RATE = 16_000
 N_VOCABULARY = 51_864
@@ -250,3 +252,72 @@ def test_provenance_names_versions_and_weights(recogniser: Recogniser, small_ear
     manifest = embedded.read_manifest(small_ear)
     assert recogniser.provenance["asr_sha256"] == manifest["sha256"]
     assert recogniser.provenance["openai_whisper"] == whisper.__version__
+
+
+# What follows listens to the real ear.
+
+SPEECH = Path(__file__).parent / "speech"
+real_ear = pytest.mark.skipif(
+    not (embedded.WEIGHTS_DIRECTORY / embedded.MANIFEST).exists(), reason="no weights yet"
+)
+
+
+@pytest.fixture(scope="module")
+def ear() -> Recogniser:
+    return load("embedded")
+
+
+def _speech() -> list[tuple[str, np.ndarray]]:
+    """The teacher's voice on sentences that are in no corpus: (reference, samples)."""
+    sentences = json.loads((SPEECH / "sentences.json").read_text())
+    return [
+        (text, soundfile.read(SPEECH / name, dtype="float32")[0])
+        for name, text in sentences.items()
+    ]
+
+
+def _wer(ear: Recogniser, clips: list[tuple[str, np.ndarray]]) -> float:
+    counts = [count_word_errors(text, ear.transcribe(samples)) for text, samples in clips]
+    return sum(errors for errors, _ in counts) / sum(words for _, words in counts)
+
+
+@real_ear
+def test_the_real_ear_hears_its_teacher_and_suffers_from_noise(ear: Recogniser) -> None:
+    random = np.random.default_rng(0)
+
+    def noisy(samples: np.ndarray, snr_db: float) -> np.ndarray:
+        noise = random.normal(size=len(samples)) * samples.std() * 10 ** (-snr_db / 20)
+        return (samples + noise).astype(np.float32)
+
+    clips = _speech()
+    clean = _wer(ear, clips)
+    assert clean <= 0.10
+    assert _wer(ear, [(text, noisy(samples, -5.0)) for text, samples in clips]) > clean + 0.2
+
+
+@real_ear
+@pytest.mark.parametrize("level", [0.0, 0.001, 0.05])
+def test_the_real_ear_writes_next_to_nothing_where_nothing_is_said(
+    ear: Recogniser, level: float
+) -> None:
+    noise = np.random.default_rng(0).normal(size=4 * RATE) * level
+    assert len(ear.transcribe(noise).split()) <= 2
+
+
+@real_ear
+def test_the_real_ear_hears_speech_of_more_than_a_window(ear: Recogniser) -> None:
+    pause = np.zeros(RATE // 3, np.float32)
+    clips = _speech() * 3
+    joined = np.concatenate([part for _, samples in clips for part in (samples, pause)])
+    assert len(joined) > 30 * RATE
+    assert _wer(ear, [(" ".join(text for text, _ in clips), joined)]) <= 0.15
+
+
+@real_ear
+def test_the_real_ear_is_a_checkpoint_of_at_most_14_mb(ear: Recogniser, tmp_path: Path) -> None:
+    assert (embedded.WEIGHTS_DIRECTORY / embedded.WEIGHTS).stat().st_size <= 14_000_000
+    torch.save(embedded.checkpoint(), tmp_path / "ear.pt")
+    text, samples = _speech()[0]
+    whole = load(str(tmp_path / "ear.pt"))
+    assert whole.transcribe(samples) == ear.transcribe(samples)
+    assert text

@@ -279,7 +279,7 @@ def test_a_run_of_seconds_leaves_an_ear_that_loads(shards: Path, tmp_path: Path)
         assert run.step == expected
     history = json.loads((out / "ear.json").read_text())
     assert history[-1]["step"] == 4
-    assert 0 <= history[-1]["wer_teacher"]
+    assert history[-1]["wer_teacher"] >= 0
     export(out / "ear.pt", tmp_path / "weights")
     assert embedded.read_manifest(tmp_path / "weights")["trained"]["last"]["step"] == 4
     load(f"embedded:{tmp_path / 'weights'}")

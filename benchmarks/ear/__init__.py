@@ -1,0 +1,1 @@
+"""How well the embedded ear hears, and how it stops hearing when speech is damaged."""
