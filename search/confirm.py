@@ -77,7 +77,7 @@ class Confirmer:
             return None
         if known is None:
             known = self.second_hearing(contender, options)
-        return _read(known, contender.digest, self.metric)
+        return read_confirmation(known, contender.digest, self.metric)
 
     def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord:
         """Run the processes of one confirmation and write its record."""
@@ -146,7 +146,8 @@ def _ratios(metric: str, theirs: Sequence[float], ours: Sequence[float]) -> list
     return [mine / other if METRICS[metric] else other / mine for other, mine in pairs]
 
 
-def _read(record: TrialRecord, digest: str, metric: str) -> Confirmation:
+def read_confirmation(record: TrialRecord, digest: str, metric: str) -> Confirmation:
+    """Read a confirmation from the record that it was written into."""
     turns = [
         tuple(record.measurements.get(f"turns_{who}_{metric}", {}).get("samples", ()))
         for who in ("baseline", "winner")

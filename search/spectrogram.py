@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
+
+_WINDOW = 512
+_HOP = 128
 
 
 def draw(clips: dict[str, Path], target: Path) -> None:
@@ -29,7 +34,6 @@ def draw(clips: dict[str, Path], target: Path) -> None:
 
 
 def _draw_one(axis: Axes, title: str, path: Path) -> None:
-    import numpy as np
     import soundfile as sf
 
     samples, rate = sf.read(path, dtype="float32")
@@ -38,14 +42,24 @@ def _draw_one(axis: Axes, title: str, path: Path) -> None:
     if len(samples) < _WINDOW:
         axis.text(0.5, 0.5, "too short", transform=axis.transAxes, ha="center")
         return
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
-    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)) ** 2
-    level_db: Any = 10 * np.log10(np.maximum(power.T, 1e-10))
+    levels = levels_db(samples)
     extent = (0.0, len(samples) / rate, 0.0, rate / 2000)
     axis.imshow(
-        level_db, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-60, vmax=30
+        levels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-60, vmax=30
     )
 
 
-_WINDOW = 512
-_HOP = 128
+def levels_db(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the power of short frames in dB.
+
+    Args:
+        samples: Shape (n_samples,), at least one window of 512.
+
+    Returns:
+        Shape (257 frequencies up to half the sample rate, n_frames).
+    """
+    import numpy as np
+
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)) ** 2
+    return np.asarray(10 * np.log10(np.maximum(power.T, 1e-10)), dtype=np.float32)

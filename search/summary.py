@@ -112,10 +112,7 @@ def speedup(better: TrialRecord, worse: TrialRecord, metric: str) -> float | Non
 def _what_won(result: SweepResult) -> str:
     won, metric = result.winner, result.objectives[0]
     if won is None:
-        return (
-            "Nothing won: no configuration was both proven to sound as good as the baseline and "
-            "within the service levels, so nothing can be exported."
-        )
+        return _nothing_won(len(result.front))
     shown = column(metric)
     ratio = speedup(won, result.baseline, metric)
     better = "smaller" if metric == "peak_memory_bytes" else "faster"
@@ -125,6 +122,18 @@ def _what_won(result: SweepResult) -> str:
         f"{shown.write(won.metrics.get(metric))}{_spread(won, metric)} against "
         f"{shown.write(result.baseline.metrics.get(metric))}"
         f"{_spread(result.baseline, metric)}, {times}{_confirmed(result)}."
+    )
+
+
+def _nothing_won(n_accepted: int) -> str:
+    if n_accepted:
+        return (
+            "Nothing won: what was accepted is not faster than the baseline, or its confirmation "
+            "on fresh processes and unseen prompts did not uphold it; nothing can be exported."
+        )
+    return (
+        "Nothing won: no configuration was both proven to sound as good as the baseline and "
+        "within the service levels, so nothing can be exported."
     )
 
 
@@ -176,6 +185,8 @@ def _nearest_miss(result: SweepResult) -> str:
         return "No configuration but the baseline ran to the end."
     best = max(missed, key=lambda r: speedup(r, result.baseline, metric) or 0.0)
     said = one_line("; ".join([*why(best), *best.slo_violations]) or verdict_label(best))
+    if best.accepted:
+        said = "it did not stand its confirmation, or is no faster than the baseline"
     return (
         f"The fastest that ran was trial {best.number} ({short_options(best.options)}, "
         f"{column(metric).write(best.metrics[metric])}), turned down because: {said}."

@@ -77,11 +77,10 @@ class Tracking:
             "to report them"
         )
 
-    def report(self, record: TrialRecord) -> bool:
+    def report(self, record: TrialRecord) -> None:
         """Tell MLflow about a trial and about those that could not be told before.
 
-        Returns:
-            Whether everything so far was told; if not, ``problem`` says why.
+        Afterwards ``problem`` is empty, or says what could not be told and why.
         """
         self._pending[record.study, record.number, record.digest] = record
         self._problem = ""
@@ -94,27 +93,21 @@ class Tracking:
                     break  # the store itself is away: do not wait for it once per record
             else:
                 del self._pending[key]
-        return not self._problem
 
-    def finish(self, result: SweepResult, texts: dict[str, str]) -> bool:
+    def finish(self, result: SweepResult, texts: dict[str, str]) -> None:
         """Tell the parent run how the sweep ended.
 
         Args:
             result: The sweep's end.
             texts: Artifacts of the parent run by file name, such as ``report.html``.
-
-        Returns:
-            Whether everything was told; if not, ``problem`` says why.
         """
         for record in result.records:
             self._pending.setdefault((record.study, record.number, record.digest), record)
+        self.report(result.baseline)
         try:
-            told = self.report(result.baseline)
             self._tell_parent(result, texts)
         except Exception as error:  # noqa: BLE001 - MLflow never fails a sweep
             self._note(error)
-            return False
-        return told
 
     def _note(self, error: Exception) -> None:
         _log.debug("MLflow", exc_info=error)

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from search.commands.assignments import assignments
 from search.config import load_config
-from search.events import Event, TrialFinished
 from search.exits import Exit
 from search.live import PlainView, open_view
 from search.record import SweepResult
@@ -25,13 +24,7 @@ def run(args: argparse.Namespace) -> int:
     root, console = Path(args.root), Console()
     tracking = Tracking(root)
     with PlainView(console) if args.plain else open_view(console) as view:
-
-        def on_event(event: Event) -> None:
-            view.take(event)
-            if isinstance(event, TrialFinished):
-                tracking.report(event.record)
-
-        result = run_sweep(config, root=root, on_event=on_event)
+        result = run_sweep(config, root=root, on_event=view.take, report=tracking.report)
     console.print(TerminalReport(summarise(result)))
     tracking.finish(result, _pages(root, result))
     if tracking.problem:

@@ -33,9 +33,7 @@ def test_the_sentences_say_what_won_why_and_what_was_rejected() -> None:
         "not confirmed."
     )
     assert "compile none → default 2.00 times (against trial 1)" in why
-    assert rejected == (
-        "2 of 4 candidates were accepted; rejected: 1 × FAIL dnsmos_p808, 1 × oom."
-    )
+    assert rejected == ("2 of 4 candidates were accepted; rejected: 1 × FAIL dnsmos_p808, 1 × oom.")
 
 
 def test_a_confirmed_winner_says_so() -> None:

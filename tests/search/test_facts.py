@@ -1,0 +1,49 @@
+"""What a tracker is given: finite figures, safe keys, texts within its limits."""
+
+from __future__ import annotations
+
+import re
+
+from search import facts
+from tests.search import record_fixtures as fixtures
+
+
+def test_samples_become_steps() -> None:
+    found = [m for m in facts.metrics(fixtures.record()) if m[0] == "samples/latency_s"]
+    assert [(value, step) for _, value, step in found] == [(0.1, 0), (0.1 * 1.1, 1), (0.1 * 0.9, 2)]
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    odd = fixtures.record(metrics={"wer": float("nan"), "rtf": float("inf"), "load_s": 1.0})
+    keys = {key for key, _, _ in facts.metrics(odd)}
+    assert "load_s" in keys
+    assert not keys & {"wer", "rtf"}
+
+
+def test_keys_hold_only_what_a_tracker_takes() -> None:
+    odd = fixtures.record(
+        measurements={"latency": {"unit": "µs/step", "samples": [1.0]}},
+        observed={"kernel(é)": "flash"},
+        phases={"warm-up": 1.0},
+    )
+    keys = [key for key, _, _ in facts.metrics(odd)] + list(facts.tags(odd))
+    assert all(re.fullmatch(r"[A-Za-z0-9_\-. /]+", key) for key in keys)
+
+
+def test_long_reasons_are_cut_to_the_limit() -> None:
+    record = fixtures.record(verdict=fixtures.verdict("FAIL", ("x" * 9000,)))
+    assert len(facts.tags(record)["reasons"]) == 8000
+
+
+def test_a_table_has_a_cell_per_column_and_text_for_what_is_nested() -> None:
+    rows = (fixtures.utterance("a", None), {**fixtures.utterance("b"), "guards": ["silence"]})
+    table = facts.utterance_table(fixtures.record(utterances=rows))
+    assert all(len(row) == len(table["columns"]) for row in table["data"])
+    failures = [row[table["columns"].index("failures")] for row in table["data"]]
+    assert failures == ['{"dnsmos": "timeout"}', "{}"]
+
+
+def test_a_sweep_without_a_winner_is_told_so() -> None:
+    lost = fixtures.result(tuple(r for r in fixtures.records() if not r.accepted))
+    assert facts.sweep_tags(lost)["winner"] == "none: nothing passed the gate"
+    assert ("accepted", 0.0, 0) in facts.sweep_metrics(lost)
