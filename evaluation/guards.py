@@ -29,8 +29,8 @@ class Limits:
         max_clipped_share: Of the samples, at full scale.
         max_flat_share: Of the samples, in runs that stand still at the peak: clipped, then scaled.
         max_lag_correlation: Of 1.5 s of log-mel frames with frames later: a loop. On 33 clips of
-            four flite voices, speech reached 0.81 (someone counting; the 90th percentile is 0.58)
-            and phrases repeated with noise or at 3 % another tempo no less than 0.92.
+            four flite voices, speech reached 0.82 (someone counting; the median is 0.36) and
+            phrases repeated with noise or at 3 % another tempo no less than 0.94.
         max_compression_ratio: Of the transcript: a loop that the recogniser wrote down.
         max_word_repeats: Of a phrase in the transcript, in a row, beyond the reference's own.
     """

@@ -19,6 +19,9 @@ _SHORTEST_LAG_S = 0.4
 _WINDOW_S = 1.5
 """A loop must hold at least this long: shorter stretches of speech resemble each other."""
 
+_LEAST_LIVELINESS = 0.3
+"""Of the clip's mean variance: what a window needs to be worth comparing."""
+
 Bands = npt.NDArray[np.float64]
 
 
@@ -66,9 +69,9 @@ def _longest_run(chunks: list[tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
 def lag_correlation(samples: Samples) -> float:
     """Return how well any stretch of 1.5 s matches the sound some time later.
 
-    The log-mel frames, each band freed of its mean, are correlated with themselves at every lag
-    from 0.4 s on, within a window that slides over the clip. A window and not the whole overlap,
-    because a phrase that is said twice in a long clip hides in the whole.
+    The log-mel frames are correlated with themselves at every lag from 0.4 s on, within a window
+    that slides over the clip, each band freed of its mean there. A window and not the whole
+    overlap, because a phrase that is said twice in a long clip hides in the whole.
 
     Args:
         samples: Shape (n_samples,), float32, 16 kHz, finite.
@@ -81,10 +84,11 @@ def lag_correlation(samples: Samples) -> float:
     window = round(_WINDOW_S / _HOP_S)
     if len(bands) <= first + window:
         return 0.0
-    bands = bands - bands.mean(axis=0)
-    power = np.square(bands).sum(axis=1)
+    spread = _moving_sum(np.square(bands), window) - np.square(_moving_sum(bands, window)) / window
+    liveliness = spread.sum(axis=1)
+    least = _LEAST_LIVELINESS * window * float(bands.var(axis=0).sum())
     lags = range(first, len(bands) - window)
-    return max(_best_match(bands, power, lag, window) for lag in lags)
+    return max(_best_match(bands, liveliness, lag, window, least) for lag in lags)
 
 
 def log_bands(samples: Samples) -> Bands:
@@ -109,15 +113,29 @@ def _mel_weights() -> Bands:
     return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
 
 
-def _best_match(bands: Bands, power: Bands, lag: int, window: int) -> float:
-    """Return the largest correlation at one lag over all places of the window."""
+def _best_match(bands: Bands, liveliness: Bands, lag: int, window: int, least: float) -> float:
+    """Return the largest correlation at one lag over all places of the window.
+
+    Args:
+        bands: Shape (n_frames, n_bands).
+        liveliness: Sum of squares about each window's own means, shape (n_frames - window + 1,).
+        lag: In frames.
+        window: In frames.
+        least: Windows with less than this on either side are not looked at: a steady hiss
+            resembles itself without being a loop.
+    """
+    means = _moving_sum(bands, window) / window
     product = _moving_sum((bands[:-lag] * bands[lag:]).sum(axis=1), window)
-    scale = np.sqrt(_moving_sum(power[:-lag], window) * _moving_sum(power[lag:], window))
-    matches = np.where(scale > 1e-6, product / np.maximum(scale, 1e-6), 0.0)
-    return float(matches.max())
+    product -= window * (means[:-lag] * means[lag:]).sum(axis=1)
+    first, second = liveliness[:-lag], liveliness[lag:]
+    is_lively = np.minimum(first, second) > max(least, 1e-9)
+    if not is_lively.any():
+        return 0.0
+    scale = np.sqrt(first[is_lively] * second[is_lively])
+    return float((product[is_lively] / scale).max())
 
 
 def _moving_sum(values: Bands, window: int) -> Bands:
-    """Return sums over each stretch of ``window`` values."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
+    """Return sums over each stretch of ``window`` values along the first axis."""
+    total = np.cumsum(np.concatenate([np.zeros_like(values[:1]), values]), axis=0)
     return np.asarray(total[window:] - total[:-window])

@@ -25,15 +25,12 @@ class Sheet:
     def __init__(self, clip: Clip, metrics: Sequence[str]) -> None:
         self.clip = clip
         self.remaining = tuple(metrics)
+        self.is_done = False
+        """True when nothing is left to measure and no child holds the clip."""
         self.current: str | None = None
         """The step that a child is in; to blame when the child dies."""
         self._values: dict[str, Value] = {}
         self._failures: dict[str, str] = {}
-
-    @property
-    def is_done(self) -> bool:
-        """True when nothing is left to measure."""
-        return not self.remaining
 
     def take(self, measured: Measured) -> None:
         """Note a step that came to its end."""
@@ -43,15 +40,19 @@ class Sheet:
         self._strike(measured.step)
 
     def fail(self, step: str, reason: str) -> None:
-        """Note a step that did not; without the audio nothing else can be measured."""
+        """Note a step that did not, while no child holds the clip any more.
+
+        Without the audio nothing else can be measured.
+        """
         self._failures[step] = reason
         self._strike(step)
-        if step == AUDIO:
-            self.remaining = ()
+        if step == AUDIO or not self.remaining:
+            self.finish()
 
     def finish(self) -> None:
         """Note that the child is done with the clip, also where the audio could not be read."""
         self.remaining = ()
+        self.is_done = True
 
     def result(self) -> UtteranceScores:
         """Return the scores, the guards on the transcript among them."""

@@ -1,0 +1,192 @@
+"""Each guard on audio that trips it and on audio that nearly does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from evaluation.features import QUIETEST_DBFS, measure_features
+from evaluation.guards import (
+    Limits,
+    RelativeLimits,
+    clip_trips,
+    relative_trips,
+    transcript_trips,
+)
+from evaluation.loops import compression_ratio, lag_correlation, longest_repeat
+from evaluation.scores import UtteranceScores
+from tests.evaluation.sounds import RATE, voice
+
+Samples = npt.NDArray[np.float32]
+
+
+def names(samples: npt.ArrayLike, n_truncated: int = 0) -> list[str]:
+    """Return the names of the guards that a clip trips."""
+    features = measure_features(np.asarray(samples, np.float32))
+    return [trip.partition(":")[0] for trip in clip_trips(features, n_truncated, Limits())]
+
+
+def silence(seconds: float) -> Samples:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_speech_trips_nothing(seed: int) -> None:
+    assert names(voice(4.0, seed)) == []
+
+
+def test_empty_and_not_finite() -> None:
+    assert names([]) == ["empty"]
+    sound = voice(1.0)
+    sound[5] = np.nan
+    assert names(sound) == ["finite"]
+    sound[5] = -np.inf
+    assert names(sound) == ["finite"]
+
+
+def test_truncation_is_told_beside_the_rest() -> None:
+    assert names(voice(), n_truncated=1) == ["truncated"]
+    assert names([], n_truncated=1) == ["truncated", "empty"]
+
+
+@pytest.mark.parametrize(("seconds", "trips"), [(0.24, ["too_short"]), (0.26, []), (0.01, None)])
+def test_too_short(seconds: float, trips: list[str] | None) -> None:
+    found = names(voice(4.0)[RATE // 16 :][: round(seconds * RATE)])
+    assert found == (["too_short"] if trips is None else trips)
+
+
+@pytest.mark.parametrize(("dbfs", "trips"), [(-51.0, ["level"]), (-49.0, [])])
+def test_too_quiet(dbfs: float, trips: list[str]) -> None:
+    sound = voice()
+    gain = 10 ** ((dbfs - measure_features(sound).active_dbfs) / 20)
+    assert names(gain * sound) == trips
+
+
+def test_digital_silence_is_too_quiet() -> None:
+    assert "level" in names(silence(2.0))
+    assert measure_features(silence(2.0)).active_dbfs == QUIETEST_DBFS
+
+
+@pytest.mark.parametrize(("noise_s", "trips"), [(8.0, ["voiced"]), (3.0, [])])
+def test_noise_is_not_voice(noise_s: float, trips: list[str]) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(round(noise_s * RATE))
+    assert names(np.concatenate([voice(3.0), noise.clip(-0.9, 0.9)])) == trips
+
+
+@pytest.mark.parametrize(("pause_s", "trips"), [(1.65, ["silence"]), (1.3, [])])
+def test_a_hole_in_the_speech(pause_s: float, trips: list[str]) -> None:
+    assert names(np.concatenate([voice(2.0, 1), silence(pause_s), voice(2.0, 2)])) == trips
+
+
+@pytest.mark.parametrize(("tail_s", "trips"), [(1.65, ["edge_silence"]), (1.3, [])])
+def test_a_silent_head_or_tail(tail_s: float, trips: list[str]) -> None:
+    assert names(np.concatenate([voice(3.0), silence(tail_s)])) == trips
+    assert names(np.concatenate([silence(tail_s), voice(3.0)])) == trips
+
+
+@pytest.mark.parametrize(("share", "trips"), [(0.0015, True), (0.0007, False)])
+def test_samples_at_full_scale(share: float, trips: bool) -> None:
+    sound = voice()
+    places = np.random.default_rng(0).choice(len(sound), round(share * len(sound)), replace=False)
+    sound[places] = 1.0
+    assert ("clipping" in names(sound)) == trips
+
+
+@pytest.mark.parametrize(("level", "trips"), [(0.5, ["flat_runs"]), (0.98, [])])
+def test_clipping_that_was_scaled_down(level: float, trips: list[str]) -> None:
+    sound = voice(peak=0.9)
+    assert names(0.5 * np.clip(sound, -0.9 * level, 0.9 * level)) == trips
+
+
+def test_a_loop_in_the_sound() -> None:
+    sound = voice(5.0, 3)
+    phrase = sound[RATE : 3 * RATE]
+    looped = np.concatenate([sound[: 3 * RATE], phrase, sound[3 * RATE :]])
+    assert names(looped) == ["loop"]
+    other = voice(2.0, 4)
+    assert names(np.concatenate([sound[: 3 * RATE], other, sound[3 * RATE :]])) == []
+
+
+def test_a_loop_that_varies_a_little_is_still_one() -> None:
+    sound = voice(3.0, 3)
+    slower = np.interp(np.arange(0, len(sound) - 1, 0.98), np.arange(len(sound)), sound)
+    noise = 0.002 * np.random.default_rng(0).standard_normal(len(slower))
+    assert lag_correlation(np.concatenate([sound, slower + noise]).astype(np.float32)) > 0.85
+
+
+def test_lag_correlation_of_what_cannot_loop_is_zero() -> None:
+    assert lag_correlation(voice(1.0)) == 0.0
+    assert lag_correlation(silence(4.0)) == 0.0
+    assert lag_correlation(np.zeros(0, np.float32)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "times"),
+    [
+        ("", "", 0),
+        ("one two three", "", 1),
+        ("no no no", "no", 3),
+        ("and then we go then we go then we go home", "then we go", 3),
+        ("No no NO", "no", 3),
+    ],
+)
+def test_longest_repeat(text: str, phrase: str, times: int) -> None:
+    found = longest_repeat(text)
+    assert (found.phrase, found.times) == (phrase, times)
+
+
+def test_compression_ratio() -> None:
+    assert compression_ratio("") == 0.0
+    assert compression_ratio("the quick brown fox jumps over the lazy dog") < 1.2
+    assert compression_ratio("and so on " * 20) > 2.4
+
+
+@pytest.mark.parametrize(
+    ("transcript", "reference", "trips"),
+    [
+        ("we go home", "we go home", []),
+        ("we go we go home", "we go home", []),
+        ("we go we go we go home", "we go home", ["repeated_words"]),
+        ("no no no", "no no no", []),
+        ("no no no no", "no no no", ["repeated_words"]),
+        ("and so on " * 20, "and so on", ["transcript_loop", "repeated_words"]),
+        ("and so on " * 20, "and so on " * 20, []),
+        ("", "we go home", []),
+    ],
+)
+def test_a_loop_in_the_words(transcript: str, reference: str, trips: list[str]) -> None:
+    found = transcript_trips(transcript, reference, Limits())
+    assert [trip.partition(":")[0] for trip in found] == trips
+
+
+@pytest.mark.parametrize(
+    ("fields", "trips"),
+    [
+        ({"duration_s": 2.0 * 0.69}, ["duration_ratio"]),
+        ({"duration_s": 2.0 * 0.71}, []),
+        ({"duration_s": 2.0 * 1.39}, []),
+        ({"duration_s": 2.0 * 1.41}, ["duration_ratio"]),
+        ({"noise_floor_dbfs": -54.5}, []),
+        ({"noise_floor_dbfs": -53.5}, ["noise_floor"]),
+        ({"noise_floor_dbfs": None}, []),
+        ({"duration_s": None}, []),
+    ],
+)
+def test_guards_beside_the_baseline(fields: dict[str, float | None], trips: list[str]) -> None:
+    base = UtteranceScores(utterance_id="a", duration_s=2.0, noise_floor_dbfs=-60.0)
+    candidate = dataclasses.replace(base, **fields)  # type: ignore[arg-type]
+    found = relative_trips(base, candidate, RelativeLimits())
+    assert [trip.partition(":")[0] for trip in found] == trips
+
+
+@pytest.mark.parametrize("snr_db", [20, 30])
+def test_hiss_raises_the_noise_floor_and_gain_alone_does_not_beyond_its_size(snr_db: int) -> None:
+    sound = np.concatenate([voice(3.0), silence(0.6), voice(1.0, 2)])
+    floor = measure_features(sound).noise_floor_dbfs
+    rms = float(np.sqrt(np.mean(sound**2)))
+    noise = rms * 10 ** (-snr_db / 20) * np.random.default_rng(0).standard_normal(len(sound))
+    assert measure_features((sound + noise).astype(np.float32)).noise_floor_dbfs > floor + 6
+    assert measure_features(0.7 * sound).noise_floor_dbfs <= floor
