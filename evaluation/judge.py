@@ -176,8 +176,8 @@ class Judge:
         now = time.monotonic()
         patience = max(0.0, min(lane.deadline for lane in awaited) - now)
         by_channel = {lane.channel: lane for lane in awaited}
-        for channel in wait(list(by_channel), timeout=patience):
-            lane = by_channel[channel]  # type: ignore[index]
+        heard = [by_channel[channel] for channel in wait(list(by_channel), timeout=patience)]  # type: ignore[index]
+        for lane in heard:
             try:
                 report = lane.channel.recv()
             except (EOFError, OSError):
@@ -185,7 +185,7 @@ class Judge:
             else:
                 self._note(lane, report)
         for lane in awaited:
-            if lane in self._lanes and time.monotonic() > lane.deadline:
+            if lane not in heard and time.monotonic() > lane.deadline:
                 self._mourn(lane, "it did not end within its deadline", waiting)
 
     def _note(self, lane: Lane, report: Report) -> None:

@@ -172,7 +172,10 @@ def test_files_that_cannot_be_judged_fail_by_name(judge: Judge, wav: Path, tmp_p
 def test_a_metric_that_does_not_load_is_an_error_and_never_left_out(
     wav: Path, metric: str, message: str
 ) -> None:
-    with Judge("none", 1, 20.0, metrics=(metric,)) as judge, pytest.raises(JudgeError, match=message):
+    with (
+        Judge("none", 1, 20.0, metrics=(metric,)) as judge,
+        pytest.raises(JudgeError, match=message),
+    ):
         judge.score(clips(wav, "fine"))
 
 

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from evaluation import asr
+from evaluation.errors import AudioError, MetricError
+from evaluation.metrics import registry
+from evaluation.metrics.base import Metric, MetricSettings, Subject
+from evaluation.metrics.dnsmos import Dnsmos
+from evaluation.metrics.guards import GuardMetric
+from evaluation.metrics.pesq import TeacherForcedPesq
+from evaluation.metrics.wer import WordErrors, count_word_errors
+from evaluation.scores import Clip
+from tests.evaluation.sounds import RATE, voice, write
+
+SETTINGS = MetricSettings(asr="none")
+
+
+def subject(samples: npt.ArrayLike, **fields: object) -> Subject:
+    clip = Clip(utterance_id="a", wav_path=Path("a.wav"), **{"reference": "two cats", **fields})  # type: ignore[arg-type]
+    return Subject(clip=clip, samples=np.asarray(samples, np.float32))
+
+
+@pytest.fixture(scope="module")
+def dnsmos() -> Dnsmos:
+    return Dnsmos(SETTINGS)
+
+
+@pytest.mark.parametrize("seconds", [9.3, 10.4])
+def test_dnsmos_is_the_official_score(dnsmos: Dnsmos, seconds: float) -> None:
+    from speechmos import dnsmos as official
+
+    sound = voice(seconds, 1)
+    theirs = official.run(sound, RATE)
+    ours = dnsmos(subject(sound))
+    assert set(ours) == {"dnsmos_ovrl", "dnsmos_p808", "dnsmos_sig", "dnsmos_bak"}
+    for name in ("ovrl", "p808", "sig", "bak"):
+        assert ours[f"dnsmos_{name}"] == pytest.approx(theirs[f"{name}_mos"], abs=1e-4)
+
+
+def test_dnsmos_is_deterministic_and_tells_damage(dnsmos: Dnsmos) -> None:
+    sound = voice(9.1, 2)
+    noise = 0.05 * np.random.default_rng(0).standard_normal(len(sound))
+    clean = dnsmos.score(sound)
+    assert dnsmos.score(sound) == clean
+    assert dnsmos.score((sound + noise).clip(-1, 1).astype(np.float32))["bak"] < clean["bak"]
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        ([], "too short"),
+        (np.zeros(3999), "too short"),
+        (np.zeros((2, 8000)), "one channel"),
+        (np.full(8000, np.nan), "NaN"),
+        (np.full(8000, 1.01), r"\[-1, 1\]"),
+    ],
+)
+def test_dnsmos_refuses_what_would_hang_or_mislead_it(
+    dnsmos: Dnsmos, samples: npt.ArrayLike, reason: str
+) -> None:
+    with pytest.raises(MetricError, match=reason):
+        dnsmos.score(np.asarray(samples, np.float32))
+
+
+def test_dnsmos_names_the_networks_it_used(dnsmos: Dnsmos) -> None:
+    found = dnsmos.provenance()
+    assert len(found["dnsmos.p835_onnx_sha256"]) == len(hashlib.sha256().hexdigest())
+    assert {"speechmos", "onnxruntime", "librosa", "dnsmos.p808_onnx_sha256"} < set(found)
+
+
+@pytest.fixture
+def pesq() -> TeacherForcedPesq:
+    return TeacherForcedPesq(SETTINGS)
+
+
+def test_pesq_of_equals_is_the_top_of_the_scale(pesq: TeacherForcedPesq) -> None:
+    assert pesq.score(voice(3.0), voice(3.0)) == pytest.approx(4.6439, abs=1e-3)
+
+
+def test_pesq_falls_with_damage(pesq: TeacherForcedPesq) -> None:
+    sound = voice(3.0)
+    noise = np.random.default_rng(0).standard_normal(len(sound)).astype(np.float32)
+    slight, strong = (pesq.score(sound, sound + level * noise) for level in (0.001, 0.02))
+    assert 1.0 <= strong < slight < 4.64
+
+
+@pytest.mark.parametrize(
+    ("reference", "degraded", "reason"),
+    [
+        (voice(3.0), voice(2.9), "differ by 0.10 s"),
+        (voice(31.0), voice(31.0), "the rendering has 31.00 s"),
+        (voice(90.0), voice(90.0), "the rendering has 90.00 s"),
+        (voice(0.2), voice(0.2), "the rendering has 0.20 s"),
+        (np.zeros(0, np.float32), np.zeros(0, np.float32), "0.00 s"),
+        (voice(1.0), np.zeros(RATE, np.float32), "the rendering is silent"),
+        (np.zeros(RATE, np.float32), voice(1.0), "the reference is silent"),
+        (voice(1.0), np.full(RATE, np.nan, np.float32), "NaN"),
+    ],
+)
+def test_pesq_refuses_before_the_library_is_called(
+    pesq: TeacherForcedPesq,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: npt.NDArray[np.float32],
+    degraded: npt.NDArray[np.float32],
+    reason: str,
+) -> None:
+    def never(*_: object) -> float:
+        raise AssertionError("pesq was called")
+
+    monkeypatch.setattr(pesq, "_pesq", never)
+    with pytest.raises(MetricError, match=reason):
+        pesq.score(reference, degraded)
+
+
+def test_pesq_compares_the_two_renderings_and_not_the_clip(
+    pesq: TeacherForcedPesq, tmp_path: Path
+) -> None:
+    first = write(tmp_path / "baseline.wav", voice(2.0, 1))
+    second = write(tmp_path / "candidate.wav", voice(2.0, 1)[:-80])
+    clip = subject(voice(5.0, 9), render_path=second, baseline_render_path=first)
+    assert pesq(clip)["pesq_wb"] == pytest.approx(4.64, abs=0.05)
+
+
+def test_pesq_does_not_apply_without_renderings_and_refuses_half_of_them(
+    pesq: TeacherForcedPesq, tmp_path: Path
+) -> None:
+    assert pesq(subject(voice(1.0))) == {}
+    with pytest.raises(MetricError, match="both renderings"):
+        pesq(subject(voice(1.0), render_path=tmp_path / "a.wav"))
+    with pytest.raises(AudioError, match="cannot be read"):
+        pesq(
+            subject(
+                voice(1.0), render_path=tmp_path / "a.wav", baseline_render_path=tmp_path / "b.wav"
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("reference", "transcript", "counts"),
+    [
+        ("the cat sat on the mat", "The cat sat on the mat.", (0, 6)),
+        ("the cat sat on the mat", "the cat sat on a mat", (1, 6)),  # substitution
+        ("the cat sat", "the cat", (1, 3)),  # deletion
+        ("the cat", "the big fat cat", (2, 2)),  # insertions
+        ("the cat sat", "", (3, 3)),
+        ("yes", "no no no no", (4, 1)),  # above one
+        ("it's three thirty", "It is 330", (0, 3)),
+        ("colour", "color", (0, 1)),
+    ],
+)
+def test_word_errors(reference: str, transcript: str, counts: tuple[int, int]) -> None:
+    assert count_word_errors(reference, transcript) == counts
+
+
+@pytest.mark.parametrize("reference", ["", "  ", "Hmm.", "..."])
+def test_a_reference_that_is_empty_once_normalised_is_refused(reference: str) -> None:
+    with pytest.raises(MetricError, match="is empty once normalised"):
+        count_word_errors(reference, "anything")
+
+
+class Parrot:
+    """A recogniser that always hears the same."""
+
+    def __init__(self) -> None:
+        self.provenance = {"asr": "parrot"}
+
+    def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
+        return "Two, cat."
+
+
+def test_word_errors_of_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr, "load", lambda name: Parrot())
+    metric = WordErrors(SETTINGS)
+    found = metric(subject(voice(1.0)))
+    assert found == {"transcript": "Two, cat.", "wer_errors": 1, "wer_words": 2}
+    assert metric.provenance()["asr"] == "parrot"
+    for samples in ([], [np.nan] * 8000):
+        with pytest.raises(MetricError, match="finite"):
+            metric(subject(samples))
+
+
+def test_guards_as_a_metric() -> None:
+    metric = GuardMetric(SETTINGS)
+    assert metric(subject(voice(2.0)))["guards"] == ()
+    trips = metric(subject(voice(2.0), n_truncated=1))["guards"]
+    assert trips == ("truncated: 1 sentences at the token cap",)
+    assert "noise_floor_dbfs" not in metric(subject([]))
+
+
+def test_each_built_in_metric_loads_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr, "load", lambda name: Parrot())
+    for name in registry.BUILTIN:
+        assert isinstance(registry.load(name, SETTINGS), Metric)
