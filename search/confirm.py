@@ -13,8 +13,9 @@ from typing import Any
 
 from search.config import METRICS
 from search.judging import Reference, load_reference
+from search.prompts import PromptSet, confirm_prompts
 from search.record import Confirmation, TrialRecord
-from search.runner import PromptSet, Runner, confirm_prompts
+from search.runner import Runner
 from search.space import Candidate
 from search.trial import BudgetOverError
 from tts.options import Options

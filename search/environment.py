@@ -98,7 +98,7 @@ def study_conditions(
     values = config.to_mapping()
     return {
         "model": f"{config.model} {model_digest(config.model)}",
-        "prompts": digest_of(prompts),
+        "prompts": digest_of(asdict(prompts)),
         "asr": config.asr,
         "device": ", ".join(f"{v}" for v in device.values()),
         "measure": digest_of(values["measure"]),

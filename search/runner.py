@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.prompts import Prompt, load_prompts
 from search import ranking
 from search.config import SweepConfig
 from search.environment import trial_digest
@@ -16,54 +15,15 @@ from search.events import Event, PhaseStarted, TrialFinished, TrialStarted
 from search.folder import StudyFolder
 from search.job import Job
 from search.judging import Brief, Reference
+from search.prompts import PromptSet
 from search.record import Role, TrialRecord, write_record
 from search.scoring import Scoring, plain, quality_metrics
 from search.space import Candidate
 from search.trial import BudgetOverError, Outcome, Trial, now, plain_scores
 from tts.options import Options
-from tts.types import Utterance
 
 # Utterances whose baseline tokens every candidate renders, for PESQ.
 N_RENDER = 8
-# The confirmation's seeds start here: none of the search's is among them.
-CONFIRM_SEED = 500_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptSet:
-    """Utterances to speak and, by id, what should be heard."""
-
-    utterances: tuple[Utterance, ...]
-    references: Mapping[str, str]
-
-
-def search_prompts(config: SweepConfig) -> PromptSet:
-    """Return the prompts that the search is judged on."""
-    p = config.prompts
-    return _prompt_set(
-        load_prompts(config.prompts_path, split="search", n=p.n, seed=p.seed), p.seeds, p.seed
-    )
-
-
-def confirm_prompts(config: SweepConfig) -> PromptSet:
-    """Return prompts and seeds that the search never saw; empty when switched off."""
-    p, n = config.prompts, config.confirm.n
-    if n == 0:
-        return PromptSet(utterances=(), references={})
-    prompts = load_prompts(config.prompts_path, split="confirmation", n=n, seed=p.seed)
-    return _prompt_set(prompts, 1, CONFIRM_SEED + p.seed)
-
-
-def _prompt_set(prompts: Sequence[Prompt], n_seeds: int, first_seed: int) -> PromptSet:
-    utterances: list[Utterance] = []
-    references: dict[str, str] = {}
-    for turn in range(n_seeds):
-        for prompt in prompts:
-            name = prompt.id if n_seeds == 1 else f"{prompt.id}.{turn}"
-            seed = first_seed + len(utterances)
-            utterances.append(Utterance(id=name, text=prompt.text, seed=seed))
-            references[name] = prompt.reference
-    return PromptSet(utterances=tuple(utterances), references=references)
 
 
 class Runner:

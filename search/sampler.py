@@ -7,6 +7,7 @@ so a kill at any moment loses nothing, and nothing is told twice.
 from __future__ import annotations
 
 import random
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from search.space import Candidate, Space, options_of
 from tts.errors import InapplicableError
 from tts.options import Options
 
-MAX_ASKS = 40
+# Proposals in a row that are known or refused, before one is drawn from what is left.
+MAX_ASKS = 10
 DIGEST = "mosgate.digest"
 
 
@@ -58,14 +60,18 @@ class Sampler:
         baseline: TrialRecord,
     ) -> None:
         self.config, self.space, self.baseline = config, space, baseline
+        # An axis with one choice teaches a sampler nothing, and costs a write a trial.
+        self.fixed = {axis: c[0] for axis, c in space.choices.items() if len(c) == 1}
         self.distributions: dict[str, BaseDistribution] = {
-            axis: CategoricalDistribution(choices) for axis, choices in space.choices.items()
+            axis: CategoricalDistribution(c) for axis, c in space.choices.items() if len(c) > 1
         }
         self.tried = {Options.from_mapping(r.options): r for r in records if r.role != "confirm"}
         self.random = random.Random(config.seed + len(records))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            self.storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+            self.storage = optuna.storages.RDBStorage(
+                f"sqlite:///{path}", engine_kwargs={"creator": lambda: _connect(path)}
+            )
             self.study = self._open(len(records))
             self._reconcile(list(self.tried.values()))
         except Exception as error:
@@ -106,7 +112,7 @@ class Sampler:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 trial = self.study.ask(self.distributions)
-            candidate = self.space.candidate(options_of(trial.params))
+            candidate = self.space.candidate(options_of({**self.fixed, **trial.params}))
             if isinstance(candidate, InapplicableError):
                 self._tell(trial, None, {"refused": str(candidate)})
             elif candidate.options in self.tried:
@@ -166,12 +172,19 @@ class Sampler:
             create_trial(
                 state=TrialState.FAIL if failed else TrialState.COMPLETE,
                 values=None if failed else self._values(record),
-                params=dict(point),
+                params={axis: point[axis] for axis in self.distributions},
                 distributions=dict(self.distributions),
                 user_attrs={DIGEST: record.digest, "number": str(record.number)},
                 constraints=None if failed else dict(record.constraints),
             )
         )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the database without waiting for the disk: the records can rebuild it at any time."""
+    connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
 
 
 def _sampler(config: SweepConfig, n_known: int) -> optuna.samplers.BaseSampler:

@@ -21,8 +21,9 @@ from search.errors import BaselineUnfitError
 from search.events import Event, Notice, SweepFinished, SweepStarted
 from search.folder import StudyFolder
 from search.judging import Reference, load_reference
+from search.prompts import PromptSet, confirm_prompts, search_prompts
 from search.record import Confirmation, SweepResult, TrialRecord
-from search.runner import PromptSet, Runner, search_prompts
+from search.runner import Runner
 from search.sampler import Proposal, Sampler
 from search.scoring import Scorer, Scoring
 from search.space import Candidate, Space, recipes, resolve
@@ -66,7 +67,8 @@ def run_sweep(
     known, skipped = recipes(config, space)
     prompts = search_prompts(config)
     environment = describe(caps)
-    conditions = study_conditions(config, space, environment, prompts.references)
+    confirm_prompts(config)  # a mistake there must not wait until the end of the search
+    conditions = study_conditions(config, space, environment, prompts)
     with ExitStack() as stack:
         folder = stack.enter_context(StudyFolder(root, config.study))
         folder.check_conditions(conditions, config.to_mapping())

@@ -114,7 +114,7 @@ def test_a_mistake_is_told_with_its_line(
     ],
 )
 def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="sweep.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"sweep\.yaml") as caught:
         load(tmp_path, text)
     assert message in str(caught.value)
 

@@ -75,7 +75,7 @@ def test_records_are_read_in_order_of_number(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "record.json"
     path.write_text(text)
-    with pytest.raises(InfrastructureError, match="record.json"):
+    with pytest.raises(InfrastructureError, match=r"record\.json"):
         read_record(path)
 
 
@@ -95,7 +95,9 @@ def test_a_full_disk_leaves_the_old_file_whole(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InfrastructureError, match="No space left.*nothing recorded so far is lost"):
+    with pytest.raises(
+        InfrastructureError, match=r"No space left.*nothing recorded so far is lost"
+    ):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]

@@ -1,0 +1,54 @@
+"""What a study speaks: prompts with a seed each, and what should be heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluation.prompts import Prompt, PromptError, Split, load_prompts
+from search.config import SweepConfig
+from tts.types import Utterance
+
+# The confirmation's seeds start here: none of the search's is among them.
+CONFIRM_SEED = 500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Utterances to speak and, by id, what should be heard."""
+
+    utterances: tuple[Utterance, ...]
+    references: Mapping[str, str]
+
+
+def search_prompts(config: SweepConfig) -> PromptSet:
+    """Return the prompts that the search is judged on."""
+    p = config.prompts
+    return _prompt_set(_load(config, "search", p.n), p.seeds, p.seed)
+
+
+def confirm_prompts(config: SweepConfig) -> PromptSet:
+    """Return prompts and seeds that the search never saw; empty when switched off."""
+    if config.confirm.n == 0:
+        return PromptSet(utterances=(), references={})
+    prompts = _load(config, "confirmation", config.confirm.n)
+    return _prompt_set(prompts, 1, CONFIRM_SEED + config.prompts.seed)
+
+
+def _load(config: SweepConfig, split: Split, n: int) -> tuple[Prompt, ...]:
+    try:
+        return load_prompts(config.prompts_path, split=split, n=n, seed=config.prompts.seed)
+    except PromptError as error:
+        raise config.error("prompts", str(error)) from error
+
+
+def _prompt_set(prompts: Sequence[Prompt], n_seeds: int, first_seed: int) -> PromptSet:
+    utterances: list[Utterance] = []
+    references: dict[str, str] = {}
+    for turn in range(n_seeds):
+        for prompt in prompts:
+            name = prompt.id if n_seeds == 1 else f"{prompt.id}.{turn}"
+            seed = first_seed + len(utterances)
+            utterances.append(Utterance(id=name, text=prompt.text, seed=seed))
+            references[name] = prompt.reference
+    return PromptSet(utterances=tuple(utterances), references=references)
