@@ -33,6 +33,7 @@ from training.schedule import Average, Log, cosine, save
 SNAPSHOT_S = 120.0
 LAST_SNAPSHOT_S = 8.0  # the validation and the files at the end belong to the budget
 LOG_EVERY = 50
+CODEC_FROM = 0.4
 RESTARTS = 5
 SHAPES = {
     "full": EarShape(),
@@ -75,7 +76,8 @@ class Run:
             self._compile()
         corpus = Corpus(self.args.audio, self.device, self.args.hours, self.vocabulary)
         corpus.wait(self.args.start_hours, patience_s=self.args.patience)
-        self.log(event="data", hours=corpus.hours, utterances=len(corpus.words))
+        found = {"utterances": len(corpus.words), "skipped": corpus.n_skipped}
+        self.log(event="data", hours=corpus.hours, **found)
         self.composer = Composer(corpus, self.args.seed + self.step)
         self._train(corpus)
         self._snapshot()
@@ -127,9 +129,14 @@ class Run:
         return values
 
     def _through_codec(self, audio: Tensor, windows: Windows, bucket: Bucket) -> Tensor:
-        """Pass a quarter of the teacher's shorter windows through the embedded voice's codec."""
+        """Pass a sixth of the teacher's shorter windows through the embedded voice's codec.
+
+        The codec learns meanwhile: it is left alone while it is young, and read anew after each
+        snapshot.
+        """
         path = self.args.codec
-        if path is None or self._codec_failed or bucket is BUCKETS[-1]:
+        too_young = self._along() < CODEC_FROM
+        if path is None or self._codec_failed or bucket is BUCKETS[-1] or too_young:
             return audio
         try:
             if self.resynthesise is None:
@@ -137,8 +144,9 @@ class Run:
                     return audio
                 module = importlib.import_module("training.codec")
                 self.resynthesise = module.load_resynthesiser(path, self.device)
+                self.log(event="codec", path=str(path), step=self.step)
             teacher = np.flatnonzero(windows.is_teacher)
-            rows = torch.from_numpy(teacher[: len(teacher) // 4]).to(self.device)
+            rows = torch.from_numpy(teacher[: len(teacher) // 6]).to(self.device)
             if len(rows):
                 audio[rows] = self.resynthesise(audio[rows])[:, : audio.shape[1]].float()
         except Exception as error:  # noqa: BLE001 - an extra; the run goes on without it
@@ -168,6 +176,7 @@ class Run:
 
     def _snapshot(self) -> None:
         """Validate the averaged weights and replace the snapshot files."""
+        self.resynthesise = None
         self.judge.load_state_dict(self.average.state(), strict=False)
         entry: dict[str, Any] = {"step": self.step, "elapsed_s": self._elapsed()}
         entry |= {"hours": self.composer.corpus.hours, "aligned_at": self.curriculum.aligned_at}
