@@ -140,7 +140,7 @@ class Run:
             return audio
         try:
             if self.resynthesise is None:
-                if self.step % 100 or not path.exists():
+                if not path.exists():
                     return audio
                 module = importlib.import_module("training.codec")
                 self.resynthesise = module.load_resynthesiser(path, self.device)
