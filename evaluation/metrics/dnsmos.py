@@ -1,7 +1,9 @@
 """DNSMOS: the mean opinion score that a listening test would give, as a network predicts it.
 
-Source: Reddy, Gopal, Cutler: DNSMOS P.835, ICASSP 2022; DNSMOS (P.808), ICASSP 2021. Scored by
-the official package speechmos, on its own terms.
+The official score on its own terms: the networks, features, polynomials and windows are those of
+the package speechmos; only what its overlapping windows have in common is computed once.
+
+Source: Reddy, Gopal, Cutler: DNSMOS P.835, ICASSP 2022; DNSMOS (P.808), ICASSP 2021.
 """
 
 from __future__ import annotations
@@ -18,30 +20,33 @@ from evaluation.audio import SAMPLE_RATE_HZ, Samples
 from evaluation.errors import MetricError
 from evaluation.metrics.base import MetricSettings, Subject, Value
 
+WINDOW_S = 9.01
+WINDOW = int(WINDOW_S * SAMPLE_RATE_HZ)
+
 MIN_DURATION_S = 0.25
 """Shorter clips would be tiled dozens of times: a score of the tiling."""
 
 
 class Dnsmos:
-    """The official score, with the sessions made once and on one thread.
-
-    One thread, because onnxruntime sums in an order that depends on how many there are.
-    """
+    """Both networks, loaded once, on one thread, so that a score depends on nothing else."""
 
     def __init__(self, settings: MetricSettings) -> None:
         del settings
         import onnxruntime
         from speechmos import dnsmos
 
+        from evaluation.metrics.p835 import P835
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self._paths = _model_paths(Path(dnsmos.__file__).parent)
-        # speechmos takes no session options, so its object is given sessions of ours.
-        self._scorer: Any = object.__new__(dnsmos.DNSMOS)
-        self._scorer.primary_model_path = str(self._paths["p835"])
-        self._scorer.onnx_sess = _session(self._paths["p835"], options)
-        self._scorer.p808_onnx_sess = _session(self._paths["p808"], options)
+        self._p835 = P835(self._paths["p835"])
+        self._p808 = onnxruntime.InferenceSession(
+            str(self._paths["p808"]), options, providers=["CPUExecutionProvider"]
+        )
+        # For its features and polynomials; its own sessions would take every core.
+        self._official: Any = object.__new__(dnsmos.DNSMOS)
 
     def __call__(self, subject: Subject) -> Mapping[str, Value]:
         """Score one clip."""
@@ -58,15 +63,26 @@ class Dnsmos:
             MetricError: Audio on which speechmos would hang (empty), raise or mislead.
         """
         _refuse_unfit(samples)
-        found = self._scorer(np.asarray(samples), SAMPLE_RATE_HZ, False)
-        scores = {name: float(found[f"{name}_mos"]) for name in ("ovrl", "p808", "sig", "bak")}
+        tiled, starts = official_windows(samples)
+        sig, bak, ovrl = self._official.get_polyfit_val(*self._p835.score(tiled, starts).T, False)
+        p808 = [self._score_p808(tiled[start : start + WINDOW]) for start in starts]
+        means = {"ovrl": ovrl, "p808": p808, "sig": sig, "bak": bak}
+        scores = {name: float(np.mean(values)) for name, values in means.items()}
         if not np.isfinite(list(scores.values())).all():
             raise MetricError(f"DNSMOS is not finite: {scores}")
         return scores
 
+    def _score_p808(self, window: Samples) -> float:
+        """Return the P.808 score of one window."""
+        features = self._official.audio_melspec(audio=window[:-160])
+        batch = np.asarray(features, np.float32)[np.newaxis]
+        return float(self._p808.run(None, {"input_1": batch})[0][0][0])
+
     def provenance(self) -> Mapping[str, str]:
         """Return the package versions and the checksums of the networks."""
-        packages = {name: version(name) for name in ("speechmos", "onnxruntime", "librosa")}
+        packages = {
+            name: version(name) for name in ("speechmos", "onnxruntime", "librosa", "torch")
+        }
         checksums = {
             f"dnsmos.{name}_onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self._paths.items()
@@ -80,10 +96,25 @@ def _model_paths(package: Path) -> dict[str, Path]:
     return {"p835": folder / "sig_bak_ovr.onnx", "p808": folder / "model_v8.onnx"}
 
 
-def _session(path: Path, options: Any) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    import onnxruntime
+def official_windows(samples: Samples) -> tuple[Samples, list[int]]:
+    """Return the sound as speechmos tiles it, and where its windows start.
 
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    Arithmetic and order are speechmos's, quirks included: what remains after the last whole
+    window is not looked at.
+
+    Args:
+        samples: Shape (n_samples,), n_samples >= 1.
+    """
+    while len(samples) < WINDOW:
+        samples = np.append(samples, samples)
+    n_hops = int(np.floor(len(samples) / SAMPLE_RATE_HZ) - WINDOW_S) + 1
+    stops = [int((index + WINDOW_S) * SAMPLE_RATE_HZ) for index in range(n_hops)]
+    starts = [index * SAMPLE_RATE_HZ for index in range(n_hops)]
+    return samples, [
+        start
+        for start, stop in zip(starts, stops, strict=True)
+        if min(stop, len(samples)) - start >= WINDOW
+    ]
 
 
 def _refuse_unfit(samples: Samples) -> None:
