@@ -176,11 +176,13 @@ def classify(ended: ChildExit, log_path: Path) -> Failure | None:
 
 
 def log_tail(log_path: Path, n_lines: int = LOG_TAIL_LINES) -> str:
-    """Return the last lines of a log."""
+    """Return the lines of a log that say most: those of a fatal error, or the last ones."""
     try:
         with log_path.open("rb") as file:
-            file.seek(max(0, log_path.stat().st_size - 16_384))
+            file.seek(max(0, log_path.stat().st_size - 65_536))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(lines[-n_lines:])
+    fatal = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    chosen = lines[fatal[-1] :][:n_lines] if fatal else lines[-n_lines:]
+    return "\n".join(line[:300] for line in chosen)

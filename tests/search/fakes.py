@@ -5,9 +5,9 @@ The temperature says what the voice does wrong; everything else about it works.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +23,8 @@ from tts.types import Applied, Audio, AudioChunk, Built, Samples, Utterance
 
 RATE_HZ = 16_000
 FINE, POOR = 0.7, 0.9
-REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE, HANG_AND_IGNORE, ONCE = (
-    0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19,
+REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE, HANG_AND_IGNORE, ONCE, FULL_DISK = (
+    0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19, 0.21,
 )  # fmt: skip
 SPEED = {"none": 0.03, "default": 0.01, "max-autotune": 0.02}
 
@@ -38,6 +38,8 @@ class FakeVoice:
             raise InapplicableError("temperature", fault, "this voice is too shy")
         if fault == LIMITED:
             _exceed_the_address_space()
+        if fault == FULL_DISK:
+            _fill_the_disk()
         applied = Applied(name="compile", value=options.compile, n_modules=1, detail="a tone")
         return Built(synthesizer=_Tone(options), applied=(applied,), load_s=0.01)
 
@@ -102,9 +104,14 @@ def _exceed_the_address_space() -> None:
     torch.empty(1 << 36, dtype=torch.uint8)
 
 
+def _fill_the_disk() -> None:
+    """Refuse files above 20 kB: a write beyond it fails as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
 def _sleep_through_sigterm() -> None:
-    libc = ctypes.CDLL(None)
-    libc.signal(15, 1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(3600)
 
 

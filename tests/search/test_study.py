@@ -1,0 +1,214 @@
+"""The whole loop on a voice that fails on demand, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from search.config import SweepConfig, load_config
+from search.errors import BaselineUnfitError, ConfigError
+from search.events import Event, Notice, PhaseStarted, TrialFinished, TrialStarted
+from search.record import SweepResult, TrialRecord, read_records
+from search.sampler import DIGEST
+from search.study import run_sweep
+from tests.search import fakes
+from tests.search.test_trial import _running
+
+SWEEP = f"""
+study: a
+model: tests.search.fakes:FakeVoice
+device: cpu
+prompts: {{path: prompts.tsv, n: 9}}
+space: {{precision: [fp32], quantization: [none], attention: [math], compile: [none, default],
+        kv_cache: [dynamic, static], temperature: [{fakes.FINE}, {fakes.POOR}, {fakes.RAISE}]}}
+confirm: {{n: 0, pairs: 0}}
+recipes: [compiled]
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Callable[[str], SweepConfig]:
+    """Return a function from further YAML lines to a configuration."""
+    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
+    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
+    (tmp_path / "prompts.tsv").write_text(table)
+
+    def make(further: str) -> SweepConfig:
+        path = tmp_path / "sweep.yaml"
+        keys = {line.partition(":")[0] for line in further.splitlines()}
+        lines = [line for line in SWEEP.splitlines() if line.partition(":")[0] not in keys]
+        path.write_text("\n".join([*lines, further]) + "\n")
+        return load_config(path)
+
+    return make
+
+
+def run(
+    config: SweepConfig,
+    root: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+    report: Callable[[TrialRecord], None] | None = None,
+) -> SweepResult:
+    return run_sweep(config, root=root, on_event=on_event, report=report, scorer=fakes.FakeScorer())
+
+
+def told(root: Path) -> list[str]:
+    """Return the digests that Optuna knows, as often as it was told them."""
+    study = optuna.load_study(study_name="a", storage=f"sqlite:///{root / 'optuna.db'}")
+    found = [t.user_attrs[DIGEST] for t in study.trials if DIGEST in t.user_attrs]
+    study._storage.remove_session()
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_a_sweep_from_nothing_to_a_confirmed_winner(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    root, events, reported = tmp_path / "mlruns", list[Event](), list[TrialRecord]()
+    config = sweep("budget: {max_trials: 3}\nconfirm: {n: 9, pairs: 2}")
+    result = run(config, root, events.append, reported.append)
+    roles = [record.role for record in result.records]
+    assert roles == ["baseline", "recipe", "search", "confirm", "confirm"]
+    assert result.winner is not None
+    assert result.winner.options["compile"] == "default"
+    assert result.winner.verdict is not None
+    assert result.winner.verdict["status"] == "PASS"
+    assert result.front == (result.winner,)
+    assert result.confirmation is not None
+    assert len(result.confirmation.winner_samples) == 2
+    assert len(result.confirmation.baseline_samples) == 2
+    assert result.confirmation.speedup > 1
+    assert result.confirmation.verdict is not None
+    assert result.confirmation.verdict["status"] == "PASS"
+    heard = {u["utterance_id"] for u in result.records[-1].utterances}
+    assert heard.isdisjoint({u["utterance_id"] for u in result.baseline.utterances})
+    assert tuple(read_records(root / "a")) == result.records
+    assert reported == list(result.records)
+    assert told(root) == sorted(r.digest for r in result.records if r.role != "confirm")
+    assert [e.record for e in events if isinstance(e, TrialFinished)] == list(result.records)
+    # A second call finds everything done: it runs nothing and comes to the same end.
+    again = run(config, root, lambda event: _refuse(event, TrialStarted))
+    assert (again.winner, again.confirmation) == (result.winner, result.confirmation)
+
+
+def _refuse(event: Event, kind: type) -> None:
+    assert not isinstance(event, kind)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from search.config import load_config
+from search.study import run_sweep
+from tests.search.fakes import FakeScorer
+
+def say(event):
+    number, phase = getattr(event, "number", ""), getattr(event, "phase", "")
+    print(type(event).__name__, number, phase, flush=True)
+
+config = load_config(Path(sys.argv[1]))
+run_sweep(config, root=Path(sys.argv[2]), on_event=say, scorer=FakeScorer())
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path, sweep: Callable[[str], SweepConfig]) -> SweepConfig:
+    """A sweep whose process was killed with -9 in the middle of its third trial."""
+    config = sweep("budget: {max_trials: 4}")
+    command = [sys.executable, "-c", RUN, str(tmp_path / "sweep.yaml"), str(tmp_path / "mlruns")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("PhaseStarted 2 compile"):
+                process.kill()
+    return config
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConfig) -> None:
+    root = tmp_path / "mlruns"
+    before = {p: p.read_bytes() for p in (root / "a" / "trials").glob("*/record.json")}
+    assert len(before) == 2
+    job = next((root / "a" / "trials").glob("0002-*/job.json"))
+    deadline = time.monotonic() + 10
+    while _running(job) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _running(job)
+    started: list[int] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, TrialStarted):
+            started.append(event.number)
+
+    result = run(killed, root, note)
+    assert started == [2, 3]
+    assert [r.number for r in result.records] == [0, 1, 2, 3]
+    assert len({r.digest for r in result.records}) == 4
+    assert {p: p.read_bytes() for p in before} == before
+    assert told(root) == sorted(r.digest for r in result.records)
+    assert sorted(p.name for p in (root / "a" / "trials").iterdir()) == [
+        r.folder_name for r in result.records
+    ]
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    notices: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.message)
+        if isinstance(event, PhaseStarted) and (event.number, event.phase) == (2, "compile"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def report(record: TrialRecord) -> None:
+        raise ConnectionError("the tracking server is away")
+
+    root = tmp_path / "mlruns"
+    result = run(sweep(""), root, on_event, report)
+    assert result.interrupted
+    assert [r.number for r in result.records] == [0, 1]
+    assert result.winner == result.records[1]
+    assert [n for n in notices if "trial 1 could not be reported (the tracking server" in n]
+    job = next((root / "a" / "trials").glob("0002-*/job.json"))
+    assert not _running(job)
+
+
+def test_a_baseline_that_trips_the_guards_ends_the_sweep(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    silent = sweep(f"baseline: {{sampling: {{temperature: {fakes.SILENT}}}}}")
+    with pytest.raises(BaselineUnfitError, match=r"silent or empty.*mend the model"):
+        run(silent, tmp_path / "mlruns")
+    evidence = list((tmp_path / "mlruns" / "a" / "unfit").glob("0000-*/record.json"))
+    assert json.loads(evidence[0].read_text())["failure"]["kind"] == "silence"
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ("device: cuda:99", r"sweep\.yaml:\d+: device: "),
+        ("model: nowhere.at_all:Voice", "there is no module 'nowhere.at_all'"),
+        ("prompts: {path: none.tsv}", r"none\.tsv"),
+        ("prompts: {path: prompts.tsv, n: 9000}", "ask for 1 to 10"),
+        ("confirm: {n: 9000}", "ask for 1 to 10"),
+        ("recipes: [magic]", "unknown: 'magic'"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_made(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig], further: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(sweep(further), tmp_path / "mlruns")
+    assert not (tmp_path / "mlruns").exists()

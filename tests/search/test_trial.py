@@ -1,0 +1,227 @@
+"""Trials that go wrong, each in a real child process that does it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from evaluation.gate import GateConfig
+from search.errors import InfrastructureError
+from search.job import Job
+from search.judging import Brief, Reference
+from search.record import Failure
+from search.scoring import Scoring
+from search.trial import BudgetOverError, Outcome, Trial, is_transient
+from tests.search import fakes
+from tts.options import Options, Sampling
+from tts.types import Utterance
+
+DEADLINES = {"load": 50.0, "compile": 50.0, "measure": 50.0, "render": 50.0, "synthesize": 50.0}
+UTTERANCES = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(9))
+
+
+@pytest.fixture
+def scoring() -> Iterator[Scoring]:
+    with Scoring(fakes.FakeScorer()) as scoring:
+        yield scoring
+
+
+def run(
+    folder: Path,
+    scoring: Scoring,
+    temperature: float = fakes.FINE,
+    *,
+    deadlines: dict[str, float] | None = None,
+    reference: Reference | None = None,
+    should_stop: Callable[[], str] = lambda: "",
+    utterances: tuple[Utterance, ...] = UTTERANCES,
+    batch_size: int = 1,
+) -> Outcome:
+    options = Options(batch_size=batch_size, sampling=Sampling(temperature=temperature))
+    job = Job(
+        folder=str(folder), model="tests.search.fakes:FakeVoice", device="cpu",
+        options=options.to_mapping(), repeats=5, warmup=1, texts=("la",), measure_ttfa=True,
+        utterances=tuple(asdict(u) for u in utterances), n_render_own=2,
+    )  # fmt: skip
+    brief = Brief(
+        folder=folder, references={u.id: "la" for u in utterances}, gate=GateConfig(),
+        reference=reference,
+    )  # fmt: skip
+    limits = {**DEADLINES, **(deadlines or {})}
+    return Trial(job, brief, limits, scoring, lambda phase: None, should_stop).run()
+
+
+def test_a_trial_that_works(tmp_path: Path, scoring: Scoring) -> None:
+    outcome = run(tmp_path, scoring, batch_size=4)
+    got = outcome.collected
+    assert (outcome.status, outcome.failure, outcome.attempts) == ("completed", None, 1)
+    assert [s.utterance_id for s in outcome.scores] == [u.id for u in UTTERANCES]
+    assert set(got.phases) == {"load", "compile", "measure", "synthesize", "render", "judge"}
+    assert len(got.measurements["latency_s"]["samples"]) == 5
+    assert got.metrics["latency_p50_s"] <= got.metrics["latency_p95_s"]
+    # Five batches of four, half a second of audio each.
+    assert got.metrics["measured_audio_s"] == pytest.approx(10.0)
+    assert got.metrics["throughput_audio_s_per_s"] * got.metrics["rtf"] == pytest.approx(1.0)
+    assert got.observed == {"kernel": "none"}
+    assert len(list((tmp_path / "audio").glob("*.wav"))) == 9
+    assert len(list((tmp_path / "render").glob("*.wav"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "phase", "kind", "message"),
+    [
+        (fakes.REFUSED, "load", "refused", "temperature=0.11: this voice is too shy"),
+        (fakes.OUT_OF_MEMORY, "compile", "oom", "80.00 GiB"),
+        (fakes.LIMITED, "load", "oom", "can't allocate memory"),
+        (fakes.RAISE, "compile", "error", "ValueError: the tone is flat"),
+        (fakes.SILENT, "judge", "silence", "all 9 judged utterances are silent"),
+    ],
+)
+def test_what_fails_every_time_is_not_run_again(
+    tmp_path: Path, scoring: Scoring, fault: float, phase: str, kind: str, message: str
+) -> None:
+    outcome = run(tmp_path, scoring, fault)
+    assert outcome.failure is not None
+    assert (outcome.failure.phase, outcome.failure.kind) == (phase, kind)
+    assert message in outcome.failure.message
+    assert (outcome.status, outcome.attempts) == ("infeasible", 1)
+
+
+def test_the_same_crash_twice_is_no_accident(tmp_path: Path, scoring: Scoring) -> None:
+    outcome = run(tmp_path, scoring, fakes.ABORT)
+    assert outcome.failure is not None
+    assert (outcome.failure.phase, outcome.failure.kind) == ("compile", "crash")
+    assert outcome.failure.message.startswith("died of SIGABRT\n")
+    assert "Fatal Python error: Aborted" in outcome.failure.message
+    assert (outcome.status, outcome.attempts) == ("infeasible", 2)
+
+
+def test_what_passes_the_second_time_is_a_trial_like_any_other(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOSGATE_TEST_FLAG", str(tmp_path / "flag"))
+    outcome = run(tmp_path, scoring, fakes.ONCE)
+    assert (outcome.status, outcome.failure, outcome.attempts) == ("completed", None, 2)
+
+
+@pytest.mark.parametrize("fault", [fakes.HANG, fakes.HANG_AND_IGNORE])
+def test_a_hang_ends_at_the_phases_deadline(tmp_path: Path, scoring: Scoring, fault: float) -> None:
+    outcome = run(tmp_path, scoring, fault, deadlines={"compile": 0.5})
+    assert outcome.failure == Failure(
+        phase="compile", kind="timeout",
+        message="still in phase compile after its deadline of 0.5 s",
+    )  # fmt: skip
+    assert (outcome.status, outcome.attempts) == ("infeasible", 1)
+
+
+def test_a_hopeless_candidate_is_stopped_early(tmp_path: Path, scoring: Scoring) -> None:
+    for name in ("baseline", "poor"):
+        (tmp_path / name).mkdir()
+    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(60))
+    base = run(tmp_path / "baseline", scoring, utterances=many)
+    reference = Reference(scores=base.scores)
+    poor = run(tmp_path / "poor", scoring, fakes.POOR, utterances=many, reference=reference)
+    assert poor.status == "completed"
+    assert poor.verdict is not None
+    assert poor.verdict.status == "FAIL"
+    assert len(poor.scores) == 20
+    assert poor.verdict.n == 20
+
+
+def test_a_trial_without_time_leaves_no_outcome(tmp_path: Path, scoring: Scoring) -> None:
+    with pytest.raises(BudgetOverError):
+        run(tmp_path, scoring, fakes.HANG, should_stop=lambda: "the study's time is over")
+
+
+def test_a_full_disk_stops_the_sweep_and_not_the_trial(tmp_path: Path, scoring: Scoring) -> None:
+    with pytest.raises(InfrastructureError, match=r"cannot write .*wav.*free some space"):
+        run(tmp_path, scoring, fakes.FULL_DISK)
+
+
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    """The parent is killed with -9 while the child hangs in a phase."""
+    job = Job(
+        folder=str(tmp_path), model="tests.search.fakes:FakeVoice", device="cpu",
+        options=Options(sampling=Sampling(temperature=fakes.HANG)).to_mapping(), repeats=5,
+        warmup=1, texts=("la",), measure_ttfa=False,
+    )  # fmt: skip
+    (tmp_path / "job.json").write_text(job.to_json())
+    code = (
+        "import pathlib, sys, time; from search.process import Child\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "child = Child(folder / 'job.json', folder / 'worker.log')\n"
+        "while not any(m.get('phase') == 'compile' for m in child.messages(1.0)[0]): pass\n"
+        "print(child.process.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout:
+        child = int(parent.stdout.readline())
+        os.kill(child, 0)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_child_killed_from_outside_is_told_as_out_of_memory(
+    tmp_path: Path, scoring: Scoring
+) -> None:
+    def assassinate() -> None:
+        while not (found := _running(tmp_path / "job.json")):
+            time.sleep(0.02)
+        os.kill(found, signal.SIGKILL)
+
+    seen = threading.Thread(target=assassinate)
+    seen.start()
+    outcome = run(tmp_path, scoring, fakes.HANG)
+    seen.join()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "oom"
+    assert "SIGKILL" in outcome.failure.message
+
+
+def _running(job: Path) -> int:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(job) in path.read_text():
+                return int(path.parent.name)
+        except OSError:
+            continue
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "expected"),
+    [
+        ("refused", "x", False),
+        ("oom", "CUDA error: unspecified launch failure", False),
+        ("timeout", "x", False),
+        ("error", "ValueError: x", False),
+        ("error", "RuntimeError: CUDA error: unspecified launch failure", True),
+        ("crash", "died of SIGSEGV", True),
+    ],
+)
+def test_which_failures_may_pass(kind: str, message: str, expected: bool) -> None:
+    failure = Failure(phase="load", kind=kind, message=message)  # type: ignore[arg-type]
+    assert is_transient(failure) is expected
