@@ -37,8 +37,15 @@ def normalise(text: str) -> str:
 
 
 def encode(text: str) -> list[int]:
-    """Turn normalised text into character ids (n,), each in [1, 128)."""
-    return [ord(character) for character in text]
+    """Turn normalised text into character ids (n,), each in [1, 128); 0 is the model's NULL.
+
+    Raises:
+        TextError: A character outside ASCII, or NUL: the text was not normalised.
+    """
+    ids = [ord(character) for character in text]
+    if not all(0 < i < 128 for i in ids):
+        raise TextError(f"{text!r} has characters the voice has no id for; normalise it first")
+    return ids
 
 
 def _paragraph(match: re.Match[str]) -> str:

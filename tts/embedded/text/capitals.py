@@ -13,7 +13,7 @@ _ONSET = (
 _CODA = (
     "(?:[lrn]?[cdfgklmnprstvxz]|[bgh]|ll|ss|ff|zz|tt|ck|ng|ngs|nk|nch|nd|nt|nts|nds|mp|mps|mb|ct|cts|ft|"
     "pt|pts|st|sts|sk|sp|ch|tch|sh|th|ths|gh|ght|ld|lf|lk|lm|lp|lt|rb|rch|rd|rg|rk|rl|rm|rn|rp|rt|"
-    "rth|wn|wl|wk|ws|ys|w|y|[bcdfgklmnprt]s|ks)?"
+    "rth|wn|wl|wk|ws|ys|w|y|[bcdfgklmnprt]s|ks|rld|xts?|rst|gns?|nths?|gs|dds?|ggs?|lbs?|bts?|mpt|pth|rsh|dth|fth)?"
 )
 _PRONOUNCEABLE = re.compile(rf"{_ONSET}(?:[aeiouy]+[b-df-hj-np-tv-z]{{1,3}})*[aeiouy]+{_CODA}e?s?")
 
@@ -34,6 +34,8 @@ def _sentence(text: str) -> str:
             return match.group().lower()
         return " ".join(word.lower()) + ("'s" if plural else "")
 
+    if not shouted:
+        text = re.sub(r"\b(?i:(the)) WHO\b", r"\1 w h o", text)
     text = re.sub(r"(?<![A-Za-z'])([A-Z]{2,})('?s)?(?![A-Za-z])", replace, text)
     return text.lower()
 

@@ -26,7 +26,8 @@ def fold(text: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(_FOLDS)).translate(_FOLDS)
     text = re.sub(r"(\d)\s*\u2013\s*(?=[$\u00a3\u20ac\d])", r"\1-", text).replace("\u2013", " -- ")
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(_ascii(c) for c in decomposed)
+    text = "".join(_ascii(c) for c in decomposed)
+    return re.sub(r"[ \t]+", " ", text)
 
 
 def _ascii(character: str) -> str:

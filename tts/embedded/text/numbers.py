@@ -57,10 +57,7 @@ def _below_hundred(value: int) -> str:
 def ordinal(text: str) -> str:
     """Say a whole number's ordinal: "21" is "twenty first"."""
     head, _, last = cardinal(text).rpartition(" ")
-    if last.endswith("y"):
-        last = f"{last[:-1]}ieth"
-    else:
-        last = _ORDINALS.get(last, f"{last}th")
+    last = f"{last[:-1]}ieth" if last.endswith("y") else _ORDINALS.get(last, f"{last}th")
     return f"{head} {last}".strip()
 
 

@@ -14,7 +14,7 @@ FOLDS = {
     "\u00ae": "", "\u00a9": "", "\u2192": " to ", "\u2248": " about ", "\u2264": " at most ",
     "\u2265": " at least ", "\u2260": " is not ", "\u00a7": " section ", "\u2126": " ohms ",
     "\u00b5": "u", "\u03bc": "u", "\u2116": "No. ", "\u00ba": "\u00b0", "\u2022": ", ",
-    "\u20e3": " ",
+    "\u20e3": " ", "\u00a2": " cents ",
 }  # fmt: skip
 VULGAR = {
     "\u00bd": "1/2", "\u00bc": "1/4", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3",
@@ -79,10 +79,10 @@ UNITS = {
     "yrs": "year", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz",
     "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
     "Wh": "watt hour", "V": "volt", "kV": "kilovolt", "mV": "millivolt", "mA": "milliamp",
-    "mAh": "milliamp hour", "dB": "decibel", "B": "byte", "KB": "kilobyte", "kB": "kilobyte",
+    "mAh": "milliamp hour", "dB": "decibel", "KB": "kilobyte", "kB": "kilobyte",
     "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "PB": "petabyte", "GiB": "gibibyte",
-    "MiB": "mebibyte", "kcal": "kilocalorie", "cal": "calorie", "J": "joule", "kJ": "kilojoule",
-    "N": "newton", "Pa": "pascal", "kPa": "kilopascal", "hPa": "hectopascal", "px": "pixel",
+    "MiB": "mebibyte", "kcal": "kilocalorie", "cal": "calorie", "kJ": "kilojoule",
+    "Pa": "pascal", "kPa": "kilopascal", "hPa": "hectopascal", "px": "pixel",
     "tsp": "teaspoon", "tbsp": "tablespoon", "gal": "gallon", "pt": "pint", "qt": "quart",
     "ha": "hectare", "acre": "acre", "pts": "point",
 }  # fmt: skip
@@ -98,12 +98,17 @@ IRREGULAR_UNITS = {
     "Mbps": ("megabit per second", "megabits per second"),
     "Gbps": ("gigabit per second", "gigabits per second"),
     "kbps": ("kilobit per second", "kilobits per second"),
+    "m squared": ("square meter", "square meters"), "m cubed": ("cubic meter", "cubic meters"),
+    "km squared": ("square kilometer", "square kilometers"),
+    "cm squared": ("square centimeter", "square centimeters"),
+    "cm cubed": ("cubic centimeter", "cubic centimeters"),
+    "ft squared": ("square foot", "square feet"),
     "rpm": ("r p m", "r p m"), "fps": ("frame per second", "frames per second"),
     "sq ft": ("square foot", "square feet"), "sq. ft.": ("square foot", "square feet"),
     "\u00b0C": ("degree celsius", "degrees celsius"),
     "\u00b0F": ("degree fahrenheit", "degrees fahrenheit"),
     "C": ("degree celsius", "degrees celsius"), "F": ("degree fahrenheit", "degrees fahrenheit"),
-    "\u00b0": ("degree", "degrees"), "K": ("kelvin", "kelvin"), "ppm": ("p p m", "p p m"),
+    "\u00b0": ("degree", "degrees"), "ppm": ("p p m", "p p m"),
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "%": ("percent", "percent"),
     "MHz": ("megahertz", "megahertz"), "GHz": ("gigahertz", "gigahertz"),
 }  # fmt: skip
@@ -123,17 +128,18 @@ LETTER_ACRONYMS = frozenset(
     "AAA ABC ADA AKA ALU AMA AOL ASL AST CAD CBS CDC CEO CIA CSS DC DIN DVD ENT ESL ESP EST EDT "
     "ETF FDA GDP GI HBO HOA HOV ICU IE ILO IMF INS IPA IRC ISP LCD MBA MSU NIH NSA NYC OCD OCR ODE "
     "OJ PBS PDF PE PHD PTA PSA RIP RSA RSI SAS SAT SDK SEC SKU SPF SSA SSN STD TBA TED TIA TLA "
-    "UHF VHF WHO WWI XML YMCA".split()
+    "UHF VHF WHO WWI XML XYZ YMCA".split()
 ) - {"SAT", "TED", "WHO", "ODE", "DIN", "RIP", "CAD", "INS", "SPF"} | {"SPF", "INS"}
 EMPHATIC = frozenset(
     "A I AM AN AND ANY ARE AS AT BAD BE BIG BUT BUY BY CAN DAY DID DO END FOR FUN GET GO GOD GOOD "
-    "HA HAS HE HER HEY HI HIM HIS HOT HOW IF IN IS IT ITS LET LOT ME MY NEW NO NOT NOW OF OH OK "
-    "OLD ON ONE OR OUR OUT RUN SAY SEE SHE SO STOP TEN THE TO TOO TOP TRY TWO UP US USE WAS WAY WE "
+    "HA HAS HE HER HEY HI HIM HIS HOT HOW IF IN IS ITS LET LOT ME MY NEW NO NOT NOW OF OH OK "
+    "OLD ON ONE OR OUR OUT RUN SAY SEE SHE SO STOP TEN THE TO TOO TOP TRY TWO UP USE WAS WAY WE "
     "WHO WHY WIN WOW YES YET YOU ALL OFF ADD ASK HIT RED SET FIX".split()
 )
 SYMBOLS = {
-    "&": " and ", "@": " at ", "+": " plus ", "=": " equals ", "%": " percent ", "\u00b0": " degrees ",
-    "<": " less than ", ">": " greater than ", "\\": " backslash ", "$": " dollars ",
+    "&": " and ", "@": " at ", "+": " plus ", "=": " equals ", "%": " percent ",
+    "\u00b0": " degrees ", "<": " less than ", ">": " greater than ", "\\": " backslash ",
+    "$": " dollars ",
     "\u20ac": " euros ", "\u00a3": " pounds ", "\u00a5": " yen ", "\u20b9": " rupees ",
 }  # fmt: skip
 TLDS = "com|org|net|io|edu|gov|co|uk|de|fr|ai|dev|app|info|me|us|ca|eu|tv"
