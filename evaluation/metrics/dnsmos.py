@@ -64,7 +64,9 @@ class Dnsmos:
         """
         _refuse_unfit(samples)
         tiled, starts = official_windows(samples)
-        sig, bak, ovrl = self._official.get_polyfit_val(*self._p835.score(tiled, starts).T, False)
+        period = len(samples) if len(tiled) > len(samples) else None
+        raw = self._p835.score(tiled, starts, period)
+        sig, bak, ovrl = self._official.get_polyfit_val(*raw.T, False)
         p808 = [self._score_p808(tiled[start : start + WINDOW]) for start in starts]
         means = {"ovrl": ovrl, "p808": p808, "sig": sig, "bak": bak}
         scores = {name: float(np.mean(values)) for name, values in means.items()}

@@ -3,8 +3,9 @@
 The official score looks at windows of 9 s, one second apart, so each second of sound goes through
 the network up to nine times; its first four layers are nearly all of the work. They are
 convolutions at full resolution, and a window starts on a whole frame, so they are computed once
-for the whole sound. Only the four frames at each end of a window differ (zeros stand beside them
-there); those are computed by themselves. The result is the official one up to rounding.
+for the whole sound, or for one copy of it where a short clip was tiled and its length is in whole
+frames. Only the four frames at each end of a window differ (zeros stand beside them there); those
+are computed by themselves. The result is the official one up to rounding.
 
 Source: the network is sig_bak_ovr.onnx of the speechmos package, taken from there unchanged.
 """
@@ -62,13 +63,17 @@ class P835:
             constants[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T for part in ("real", "imag")
         )
 
-    def score(self, samples: Samples, starts: Sequence[int]) -> npt.NDArray[np.float32]:
+    def score(
+        self, samples: Samples, starts: Sequence[int], period: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Score windows of one sound on one thread.
 
         Args:
             samples: Shape (n_samples,), float32 in [-1, 1], 16 kHz; 144,160 samples follow each
                 start.
             starts: First samples of the windows, in whole frames of 160.
+            period: After so many samples the sound repeats itself exactly, from its start to its
+                end; None when it does not.
 
         Returns:
             Shape (n_windows, 3): sig, bak, ovr.
@@ -80,7 +85,10 @@ class P835:
                 firsts = [start // HOP for start in starts]
                 n_frames = firsts[-1] + WINDOW_FRAMES
                 spectrum = self._log_power(torch.from_numpy(samples)[: (n_frames + 1) * HOP])
-                return self._windows(spectrum, firsts).numpy()
+                n_unique = n_frames - 2 * EDGE
+                if period is not None and period % HOP == 0:
+                    n_unique = min(n_unique, period // HOP)
+                return self._windows(spectrum, firsts, n_unique).numpy()
         finally:
             torch.set_num_threads(threads)
 
@@ -90,26 +98,31 @@ class P835:
         power = (frames @ self._cosines).square() + (frames @ self._sines).square()
         return torch.log(power.clamp(min=_TINY)) / _LN_10
 
-    def _windows(self, spectrum: Tensor, firsts: Sequence[int]) -> Tensor:
+    def _windows(self, spectrum: Tensor, firsts: Sequence[int], n_unique: int) -> Tensor:
         """Return (n_windows, 3) from the spectrum of the whole sound."""
-        shared = self._shared(spectrum)
+        shared = self._shared(spectrum, n_unique)
+        inside = torch.arange(WINDOW_FRAMES - 2 * EDGE)
         heads = self._full_size(torch.stack([spectrum[at : at + 2 * EDGE] for at in firsts]))
         ends = [at + WINDOW_FRAMES for at in firsts]
         tails = self._full_size(torch.stack([spectrum[end - 2 * EDGE : end] for end in ends]))
         scores = []
-        for first, end, head, tail in zip(firsts, ends, heads, tails, strict=True):
-            middle = shared[:, first + EDGE : end - EDGE]
+        for first, head, tail in zip(firsts, heads, tails, strict=True):
+            middle = shared[:, (first + inside) % n_unique]
             window = torch.cat([head[:, :EDGE], middle, tail[:, EDGE:]], dim=1)
             scores.append(self._pooled(window[None]))
         return torch.cat(scores)
 
-    def _shared(self, spectrum: Tensor) -> Tensor:
-        """Return the full-size layers' output on the whole sound, shape (32, n_frames, 161)."""
+    def _shared(self, spectrum: Tensor, n_unique: int) -> Tensor:
+        """Return what the full-size layers make of the sound away from any window's end.
+
+        Returns:
+            Shape (32, n_unique, 161); the first frame is frame EDGE of the spectrum.
+        """
         pieces = []
-        for start in range(0, len(spectrum), _CHUNK_FRAMES):
-            lead = min(EDGE, start)
-            chunk = spectrum[start - lead : start + _CHUNK_FRAMES + EDGE]
-            pieces.append(self._full_size(chunk[None])[0, :, lead : lead + _CHUNK_FRAMES])
+        for start in range(0, n_unique, _CHUNK_FRAMES):
+            stop = min(start + _CHUNK_FRAMES, n_unique)
+            chunk = self._full_size(spectrum[None, start : stop + 2 * EDGE])
+            pieces.append(chunk[0, :, EDGE:-EDGE])
         return torch.cat(pieces, dim=1)
 
     def _full_size(self, spectra: Tensor) -> Tensor:

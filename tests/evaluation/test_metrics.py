@@ -32,7 +32,7 @@ def dnsmos() -> Dnsmos:
     return Dnsmos(SETTINGS)
 
 
-@pytest.mark.parametrize(("seconds", "n_windows"), [(2.7517, 2), (11.4, 2), (9.5, 1)])
+@pytest.mark.parametrize(("seconds", "n_windows"), [(2.7517, 2), (2.76, 2), (11.4, 2), (9.5, 1)])
 def test_dnsmos_is_the_official_score(dnsmos: Dnsmos, seconds: float, n_windows: int) -> None:
     from speechmos import dnsmos as official
 
