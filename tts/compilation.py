@@ -1,15 +1,77 @@
-"""Compile the decode step."""
+"""Compile the decode step: one decoder layer by inductor, the whole step as a CUDA graph.
+
+All layers share one piece of code, so only one layer is compiled and every layer runs it: several
+times quicker to compile than the whole step, and as fast under a graph.
+"""
 
 from __future__ import annotations
 
-from tts.embedded.generation import Generator
-from tts.errors import InapplicableError
+from collections.abc import Callable
+
+import torch
+
+from tts.decoder import Decoder, run_block
 from tts.options import Compile
 from tts.types import Applied
 
+# torch's own CUDA-graph trees would copy every tensor that a step writes in place; we capture the
+# whole step ourselves, sampling included.
+_INDUCTOR_MODE = {"max-autotune": "max-autotune-no-cudagraphs"}
+GRAPHED: tuple[Compile, ...] = ("reduce-overhead", "max-autotune")
 
-def apply(generator: Generator, mode: Compile) -> Applied:
-    """Compile (only none so far)."""
-    if mode != "none":
-        raise InapplicableError("compile", mode, "not built yet")
-    return Applied(name="compile", value="none", n_modules=0, detail="eager")
+
+def apply(decoder: Decoder, mode: Compile) -> Applied:
+    """Let every decode step run compiled layers; compilation itself happens at the first step.
+
+    Args:
+        decoder: Changed in place; prefill stays eager, because each text has another length.
+        mode: The option's value.
+    """
+    if mode == "none":
+        return Applied(name="compile", value=mode, n_modules=0, detail="eager")
+    decoder.run_step = torch.compile(
+        run_block, fullgraph=True, dynamic=False, mode=_INDUCTOR_MODE.get(mode)
+    )
+    graph = "; the whole step as one CUDA graph" if mode in GRAPHED else ""
+    return Applied(
+        name="compile",
+        value=mode,
+        n_modules=len(decoder.blocks),
+        detail=f"one decode step of a layer, shared by all{graph}",
+    )
+
+
+def observe() -> dict[str, str]:
+    """Return what the compiler did in this process so far."""
+    from torch._dynamo.utils import counters
+
+    n_graphs = counters["stats"].get("unique_graphs", 0)
+    return {
+        "compiled_graphs": str(n_graphs),
+        "graph_breaks": str(sum(counters["graph_break"].values())),
+        "compile_cache_hits": str(counters["inductor"].get("fxgraph_cache_hit", 0)),
+    }
+
+
+class StepGraph:
+    """One decode step, captured as a CUDA graph and replayed.
+
+    Args:
+        step: Reads and writes tensors of fixed address only, and never looks at a value.
+        device: The GPU.
+    """
+
+    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # compiles, autotunes, and lets libraries allocate workspaces
+                step()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            step()
+
+    def __call__(self) -> None:
+        """Run the step once more."""
+        self.graph.replay()

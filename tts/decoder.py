@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tts.kv_cache import KvCache
+from tts.kv_cache import KvCache, LayerCache
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]
 
@@ -81,9 +81,9 @@ class RMSNorm(nn.Module):
 class SelfAttention(nn.Module):
     """Causal self-attention with rotary positions over an optional KV cache."""
 
-    def __init__(self, config: DecoderConfig, layer: int) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.config, self.layer = config, layer
+        self.config = config
         n_out = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self.qkv = nn.Linear(config.width, n_out, bias=False)
         self.out = nn.Linear(config.n_heads * config.head_dim, config.width, bias=False)
@@ -97,7 +97,7 @@ class SelfAttention(nn.Module):
         rope: tuple[Tensor, Tensor],
         positions: Tensor,
         mask: Tensor | None,
-        cache: KvCache | None,
+        cache: LayerCache | None,
         attend: Attend,
     ) -> Tensor:
         """Attend; shapes as in ``Decoder.forward``."""
@@ -109,7 +109,7 @@ class SelfAttention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, rope), rotate(k, rope)
         if cache is not None:
-            k, v = cache.update(self.layer, k, v, positions)
+            k, v = cache.update(k, v, positions)
         y = attend(q, k, v, mask, mask is None and n > 1)
         return self.out(y.transpose(1, 2).reshape(batch, n, -1))  # type: ignore[no-any-return]
 
@@ -131,10 +131,10 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: DecoderConfig, layer: int) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.width, config.norm_eps)
-        self.attention = SelfAttention(config, layer)
+        self.attention = SelfAttention(config)
         self.ffn_norm = RMSNorm(config.width, config.norm_eps)
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -145,7 +145,7 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor],
         positions: Tensor,
         mask: Tensor | None,
-        cache: KvCache | None,
+        cache: LayerCache | None,
         attend: Attend,
     ) -> Tensor:
         """Shapes as in ``Decoder.forward``."""
@@ -154,15 +154,32 @@ class Block(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x)))  # type: ignore[no-any-return]
 
 
+def run_block(
+    block: Block,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    positions: Tensor,
+    mask: Tensor | None,
+    cache: LayerCache | None,
+    attend: Attend,
+) -> Tensor:
+    """Run one layer: one piece of code for all of them, which is what gets compiled."""
+    return block(x, rope, positions, mask, cache, attend)  # type: ignore[no-any-return]
+
+
 class Decoder(nn.Module):
-    """The stack of layers and the final norm."""
+    """The stack of layers and the final norm.
+
+    ``run_step`` runs a layer where there is one new entry per row; compilation replaces it.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.attend: Attend = sdpa
+        self.run_step = run_block
 
     def forward(
         self,
@@ -184,6 +201,8 @@ class Decoder(nn.Module):
             Normalised hidden states, shape (batch, n, width).
         """
         rope = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
-        for block in self.blocks:
-            x = block(x, rope, positions, mask, cache, self.attend)
+        run = self.run_step if x.shape[1] == 1 and cache is not None else run_block
+        for i, block in enumerate(self.blocks):
+            layer = None if cache is None else cache.layers[i]
+            x = run(block, x, rope, positions, mask, layer, self.attend)  # type: ignore[arg-type]
         return self.norm(x)  # type: ignore[no-any-return]

@@ -10,20 +10,20 @@ what it was given. Every later call brings one entry per row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class KvCache(Protocol):
-    """Keys and values of all layers, for one batch."""
+class LayerCache(Protocol):
+    """Keys and values of one layer, for one batch."""
 
-    def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Write new keys and values and return all that may be attended to.
 
         Args:
-            layer: Which layer writes.
             k: Shape (batch, kv_heads, n_new, head_dim).
             v: As ``k``.
             positions: Shape (batch, n_new), int64: the slot of each new entry.
@@ -31,6 +31,15 @@ class KvCache(Protocol):
         Returns:
             Keys and values, shape (batch, kv_heads, n_slots, head_dim).
         """
+        ...
+
+
+class KvCache(Protocol):
+    """The caches of all layers, in order."""
+
+    @property
+    def layers(self) -> Sequence[LayerCache]:
+        """One cache per layer."""
         ...
 
 
@@ -44,36 +53,42 @@ class DynamicCache:
     """Exactly as long as the longest row: grown by one slot a step, by concatenation.
 
     Args:
-        n_layers: Layers that write.
+        n_layers: Layers of the decoder.
         is_ragged: Whether rows have different prefix lengths; a row behind the longest one then
             writes its entry into a slot of its own.
     """
 
     def __init__(self, n_layers: int, *, is_ragged: bool) -> None:
-        self.is_ragged = is_ragged
-        self.keys: list[Tensor | None] = [None] * n_layers
-        self.values: list[Tensor | None] = [None] * n_layers
+        self.layers = [_DynamicLayer(is_ragged) for _ in range(n_layers)]
 
-    def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``KvCache.update``."""
-        old_k, old_v = self.keys[layer], self.values[layer]
-        if old_k is None or old_v is None:
-            self.keys[layer], self.values[layer] = k, v
+
+class _DynamicLayer:
+    def __init__(self, is_ragged: bool) -> None:
+        self.is_ragged = is_ragged
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``LayerCache.update``."""
+        if self.keys is None or self.values is None:
+            self.keys, self.values = k, v
             return k, v
-        new_k, new_v = torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2)
+        self.keys = torch.cat((self.keys, k), dim=2)
+        self.values = torch.cat((self.values, v), dim=2)
         if self.is_ragged:
             index = positions[:, None, :, None].expand_as(k)
-            new_k.scatter_(2, index, k)
-            new_v.scatter_(2, index, v)
-        self.keys[layer], self.values[layer] = new_k, new_v
-        return new_k, new_v
+            self.keys.scatter_(2, index, k)
+            self.values.scatter_(2, index, v)
+        return self.keys, self.values
 
 
 class StaticCache:
-    """Buffers of a fixed size, written by index: same addresses and shapes at every step.
+    """Buffers of a fixed size, written by index: the same addresses and shapes at every step.
+
+    A step returns the first ``n_live`` slots; whoever steers it sets that to cover all positions.
 
     Args:
-        n_layers: Layers that write.
+        n_layers: Layers of the decoder.
         shape: (batch, kv_heads, n_slots, head_dim).
         dtype: Of keys and values.
         device: Where the buffers lie.
@@ -87,71 +102,81 @@ class StaticCache:
         device: torch.device,
     ) -> None:
         self.n_slots = shape[2]
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layers)]
+        self.layers = [_StaticLayer(shape, dtype, device) for _ in range(n_layers)]
 
-    def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``KvCache.update``; a step returns the first ``n_slots`` slots."""
-        keys, values = self.keys[layer], self.values[layer]
+    def show(self, n_live: int) -> None:
+        """Let steps see the first ``n_live`` slots."""
+        for layer in self.layers:
+            layer.n_live = n_live
+
+
+class _StaticLayer:
+    def __init__(
+        self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.n_live = shape[2]
+        self.rows = torch.arange(shape[0], device=device)[:, None]
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``LayerCache.update``."""
         if k.shape[2] > 1:
-            keys[:, :, : k.shape[2]] = k
-            values[:, :, : v.shape[2]] = v
+            self.keys[:, :, : k.shape[2]] = k
+            self.values[:, :, : v.shape[2]] = v
             return k, v
-        index = positions[:, None, :, None].expand_as(k)
-        keys.scatter_(2, index, k)
-        values.scatter_(2, index, v)
-        return keys[:, :, : self.n_slots], values[:, :, : self.n_slots]
-
-    def tensors(self) -> list[Tensor]:
-        """Return every buffer; their addresses never change."""
-        return [*self.keys, *self.values]
+        self.keys[self.rows, :, positions] = k.transpose(1, 2)
+        self.values[self.rows, :, positions] = v.transpose(1, 2)
+        return self.keys[:, :, : self.n_live], self.values[:, :, : self.n_live]
 
 
 class StaticInt8Cache:
     """As ``StaticCache``, in 8 bits with one float32 scale per token and head.
 
-    A quarter (float32) or half (16 bit) of the memory; read back in the type of the new entries.
+    About a quarter (of float32) or half (of 16 bit) of the memory; read back in the type of the
+    new entries.
     """
 
     def __init__(
         self, n_layers: int, shape: tuple[int, int, int, int], device: torch.device
     ) -> None:
         self.n_slots = shape[2]
-        self.buffers = [
-            (
-                torch.zeros(shape, dtype=torch.int8, device=device),
-                torch.zeros((*shape[:3], 1), dtype=torch.float32, device=device),
-            )
-            for _ in range(2 * n_layers)
-        ]
+        self.layers = [_StaticInt8Layer(shape, device) for _ in range(n_layers)]
 
-    def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``KvCache.update``; a step returns the first ``n_slots`` slots."""
-        self._write(2 * layer, k, positions)
-        self._write(2 * layer + 1, v, positions)
+    def show(self, n_live: int) -> None:
+        """Let steps see the first ``n_live`` slots."""
+        for layer in self.layers:
+            layer.n_live = n_live
+
+
+class _StaticInt8Layer:
+    def __init__(self, shape: tuple[int, int, int, int], device: torch.device) -> None:
+        self.n_live = shape[2]
+        self.rows = torch.arange(shape[0], device=device)[:, None]
+        self.keys = torch.zeros(shape, dtype=torch.int8, device=device)
+        self.values = torch.zeros(shape, dtype=torch.int8, device=device)
+        self.key_scales = torch.zeros((*shape[:3], 1), device=device)
+        self.value_scales = torch.zeros((*shape[:3], 1), device=device)
+
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``LayerCache.update``."""
+        for x, codes, scales in (
+            (k, self.keys, self.key_scales),
+            (v, self.values, self.value_scales),
+        ):
+            new_codes, new_scales = quantize_rows(x)
+            if x.shape[2] > 1:
+                codes[:, :, : x.shape[2]] = new_codes
+                scales[:, :, : x.shape[2]] = new_scales
+            else:
+                codes[self.rows, :, positions] = new_codes.transpose(1, 2)
+                scales[self.rows, :, positions] = new_scales.transpose(1, 2)
         if k.shape[2] > 1:
             return k, v
-        return self._read(2 * layer, k.dtype), self._read(2 * layer + 1, v.dtype)
-
-    def tensors(self) -> list[Tensor]:
-        """Return every buffer; their addresses never change."""
-        return [tensor for pair in self.buffers for tensor in pair]
-
-    def _write(self, i: int, x: Tensor, positions: Tensor) -> None:
-        codes, scales = self.buffers[i]
-        new_codes, new_scales = quantize_rows(x)
-        if x.shape[2] > 1:
-            codes[:, :, : x.shape[2]] = new_codes
-            scales[:, :, : x.shape[2]] = new_scales
-            return
-        index = positions[:, None, :, None]
-        codes.scatter_(2, index.expand_as(new_codes), new_codes)
-        scales.scatter_(2, index.expand_as(new_scales), new_scales)
-
-    def _read(self, i: int, dtype: torch.dtype) -> Tensor:
-        codes, scales = self.buffers[i]
-        n = self.n_slots
-        return (codes[:, :, :n].float() * scales[:, :, :n]).to(dtype)
+        n = self.n_live
+        keys = self.keys[:, :, :n].float() * self.key_scales[:, :, :n]
+        values = self.values[:, :, :n].float() * self.value_scales[:, :, :n]
+        return keys.to(k.dtype), values.to(v.dtype)
 
 
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:

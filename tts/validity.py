@@ -27,8 +27,10 @@ def refusal(options: Options, caps: DeviceCaps) -> InapplicableError | None:
 def canonical(options: Options, caps: DeviceCaps) -> Options:
     """Return the one representative of all options that run the same on this device."""
     changes: dict[str, object] = {"sampling": options.sampling.canonical()}
-    if caps.type == "cpu" and options.compile == "reduce-overhead":
-        changes["compile"] = "default"  # a CPU has no CUDA graphs, the only difference
+    if caps.type == "cpu" and options.compile in ("reduce-overhead", "max-autotune"):
+        # A CPU has no CUDA graphs, and inductor tunes its matrix products only for frozen
+        # weights (tried: slower to run than the default, and a minute to compile).
+        changes["compile"] = "default"
     return replace(options, **changes)  # type: ignore[arg-type]
 
 
@@ -50,11 +52,12 @@ def _runs(axis: str, value: str, base: Options, caps: DeviceCaps) -> bool:
     return is_itself and refusal(options, caps) is None
 
 
-_BASES = tuple(
-    Options(precision=precision, compile=compile_mode, kv_cache=kv_cache)
-    for precision in ("fp32", "bf16")
-    for compile_mode in ("none", "default")
-    for kv_cache in ("dynamic", "static")
+# Every value of an axis that runs at all runs beside one of these.
+_BASES = (
+    Options(),
+    Options(kv_cache="static"),
+    Options(precision="bf16"),
+    Options(precision="bf16", kv_cache="static", batch_size=32),
 )
 
 
@@ -84,4 +87,46 @@ def _cuda_flash(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (_tf32, _cpu_attention, _cuda_flash)
+def _compile_cache(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    del caps
+    if options.compile != "none" and options.kv_cache in ("none", "dynamic"):
+        return "compile", (
+            f"with kv_cache={options.kv_cache} every step has another shape and would be compiled "
+            "anew; use static or static_int8"
+        )
+    return None
+
+
+def _int4(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if options.quantization != "int4_weight_only":
+        return None
+    if (caps.capability or (0, 0)) < (8, 0):
+        return "quantization", f"torchao's int4 kernel needs a GPU of sm_80 or later: {caps.name}"
+    if options.precision != "bf16":
+        return "quantization", "torchao's int4 kernel takes bf16 activations only"
+    return None
+
+
+def _fp8(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if options.quantization == "fp8" and (caps.capability or (0, 0)) < (8, 9):
+        return "quantization", f"fp8 needs a GPU of sm_89 or later, this is {caps.name}"
+    return None
+
+
+def _int8_rows(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if options.quantization != "int8_dynamic" or caps.type != "cuda":
+        return None
+    if options.batch_size <= 16:
+        return "quantization", "the GPU's int8 product needs more than 16 rows: batch_size >= 17"
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    _tf32,
+    _cpu_attention,
+    _cuda_flash,
+    _compile_cache,
+    _int4,
+    _fp8,
+    _int8_rows,
+)

@@ -46,7 +46,7 @@ def resolve(model: str) -> Build:
     return _load(model, model)().build  # type: ignore[no-any-return]
 
 
-def _load(path: str, model: str) -> Any:
+def _load(path: str, model: str) -> Any:  # noqa: ANN401 - any class with build()
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -45,8 +45,7 @@ class EmbeddedAdapter:
             where,
         )
         table = speech_table(lm)
-        quantized = quantization.apply(lm, options.quantization, precision=options.precision)
-        generator = Generator(lm, table, options, where)
+        quantized = quantization.apply(lm, options.quantization)
         attended = attention.check(
             options.attention,
             lm.decoder.config,
@@ -54,8 +53,9 @@ class EmbeddedAdapter:
             where,
             has_mask=options.kv_cache in ("static", "static_int8"),
         )
-        cached = describe_cache(generator)
-        compiled = compilation.apply(generator, options.compile)
+        cached = describe_cache(options.kv_cache, lm.decoder.config.n_layers, table.dtype)
+        compiled = compilation.apply(lm.decoder, options.compile)
+        generator = Generator(lm, table, options, where)
         voice = EmbeddedVoice(generator, Vocoder(codec, where), options)
         return Built(
             synthesizer=voice,

@@ -135,7 +135,8 @@ class CodecDecoder(nn.Module):
         x = x.transpose(1, 2)
         for block in self.frame_blocks:
             x = block(x, frame_mask)
-        x = self.head(self.norm(x.transpose(1, 2))).float().transpose(1, 2)
+        x = x.transpose(1, 2).to(self.head.weight.dtype)  # the head may be kept in float32
+        x = self.head(self.norm(x)).float().transpose(1, 2)
         if frame_mask is not None:
             x = torch.where(frame_mask.bool(), x, x.new_tensor(-20.0))
         log_magnitude, phase = x.chunk(2, dim=1)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tts.compilation import GRAPHED, StepGraph
 from tts.embedded.lm import BOS, EOS, N_SPEECH, NULL, SpeechLM
 from tts.kv_cache import DynamicCache, StaticCache, StaticInt8Cache, causal_mask
 from tts.options import KvCache, Options
@@ -65,11 +66,20 @@ class State:
     tokens: Tensor  # (rows, capacity) int64
 
 
+@dataclass(kw_only=True, eq=False)
+class Memory:
+    """What a batch writes to, kept from batch to batch where addresses must not change."""
+
+    state: State
+    cache: Cache | None
+    graph: StepGraph | None = None
+
+
 class Generator:
     """Runs the language model as its options say.
 
     Args:
-        lm: In its final precision, quantized or not.
+        lm: In its final precision, quantized and compiled or not.
         table: Embedding of every speech token, shape (N_SPEECH, width): a copy from before
             quantization, because the head that it is tied to may be quantized.
         options: In canonical form.
@@ -81,24 +91,24 @@ class Generator:
         self.layout: KvCache = options.kv_cache
         self.is_guided = options.sampling.cfg_weight != 1
         self.weight = torch.tensor(options.sampling.cfg_weight, device=device)
-        is_graphable = device.type == "cuda" and options.compile != "none"
-        self.sampler = Sampler(options.sampling, device, is_graphable=is_graphable)
-        self.fixed_rows = options.batch_size if options.compile != "none" else None
-        # Looking at the host costs a synchronisation on a GPU and nothing on a CPU.
+        self.is_compiled = options.compile != "none"
+        self.has_graph = device.type == "cuda" and options.compile in GRAPHED
+        self.sampler = Sampler(options.sampling, device, is_graphable=self.has_graph)
+        # Compiled code and some kernels want the same number of rows every time.
+        needs_rows = self.is_compiled or options.quantization == "int8_dynamic"
+        self.fixed_rows = options.batch_size if needs_rows else 0
+        # Looking at a value costs a synchronisation on a GPU and nothing on a CPU.
         self.look_every = 8 if device.type == "cuda" else 1
-        self.window = 64
+        self.n_graphs = 0
+        self._kept: dict[tuple[int, int], Memory] = {}
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row]) -> list[Spoken]:
         """Draw the tokens of a batch to its end."""
-        batch = self.begin(rows)
+        batch = Batch(self, rows)
         while not batch.is_finished():
             batch.advance(self.look_every)
         return batch.spoken()
-
-    def begin(self, rows: Sequence[Row]) -> Batch:
-        """Read the characters of a batch and draw each row's first token."""
-        return Batch(self, rows)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Guide and score hidden states: (lanes, width) to (rows, N_SPEECH), float32."""
@@ -108,8 +118,9 @@ class Generator:
             hidden = guided.to(hidden.dtype)
         return self.lm.logits(hidden)
 
-    def draw(self, state: State, scores: Tensor) -> None:
-        """Draw the next token of every row and note it in the state."""
+    def draw(self, state: State, hidden: Tensor) -> None:
+        """Draw every row's next token from hidden states (lanes, width) and note it."""
+        scores = self.scores(hidden)
         token = self.sampler.draw(scores, state.keys, state.step, state.tokens)
         token = torch.where(state.is_done, EOS, token)
         state.last.copy_(token)
@@ -122,110 +133,159 @@ class Generator:
         x = F.embedding(state.last, self.table)
         return torch.cat((x, x)) if self.is_guided else x
 
+    def step(self, memory: Memory, n_live: int) -> None:
+        """Decode and draw one token per row from the first ``n_live`` slots of a static cache."""
+        state = memory.state
+        state.positions.add_(1)
+        mask = causal_mask(state.positions, n_live)
+        hidden = self.lm.decoder(self.embed_last(state), state.positions, mask, memory.cache)
+        self.draw(state, hidden[:, -1])
+
+    def n_live(self, n_used: int, n_slots: int) -> int:
+        """Return how many slots a step reads: few enough shapes to compile, few idle slots."""
+        if self.has_graph:
+            return n_slots
+        if self.is_compiled:
+            return min(n_slots, max(256, 1 << (n_used - 1).bit_length()))
+        return min(n_slots, -(-n_used // 64) * 64)
+
+    def memory(self, n_rows: int, n_slots: int, *, is_ragged: bool) -> Memory:
+        """Return room for a batch; a static cache's room is made once and used again."""
+        if self.layout in ("none", "dynamic"):
+            c = self.lm.decoder.config
+            cache = DynamicCache(c.n_layers, is_ragged=is_ragged)
+            return Memory(
+                state=self._state(n_rows, n_slots),
+                cache=cache if self.layout == "dynamic" else None,
+            )
+        kept = self._kept.get((n_rows, n_slots))
+        if kept is None:
+            kept = Memory(state=self._state(n_rows, n_slots), cache=self._static(n_rows, n_slots))
+            if self.has_graph:
+                kept.graph = self._capture(kept, n_slots)
+            self._kept = {**(self._kept if self.is_compiled else {}), (n_rows, n_slots): kept}
+        return kept
+
+    def _capture(self, memory: Memory, n_slots: int) -> StepGraph:
+        assert isinstance(memory.cache, StaticCache | StaticInt8Cache)
+        memory.cache.show(n_slots)
+        self.n_graphs += 1
+        return StepGraph(lambda: self.step(memory, n_slots), self.device)
+
+    def _state(self, n_rows: int, capacity: int) -> State:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=self.device)
+
+        return State(
+            last=zeros(n_rows, 1),
+            positions=zeros(2 * n_rows if self.is_guided else n_rows, 1),
+            step=zeros(1),
+            is_done=torch.ones((n_rows, 1), dtype=torch.bool, device=self.device),
+            caps=zeros(n_rows, 1),
+            keys=zeros(n_rows, 2),
+            tokens=zeros(n_rows, capacity),
+        )
+
+    def _static(self, n_rows: int, n_slots: int) -> Cache:
+        c = self.lm.decoder.config
+        n_lanes = 2 * n_rows if self.is_guided else n_rows
+        shape = (n_lanes, c.n_kv_heads, n_slots, c.head_dim)
+        if self.layout == "static":
+            return StaticCache(c.n_layers, shape, self.table.dtype, self.device)
+        return StaticInt8Cache(c.n_layers, shape, self.device)
+
 
 class Batch:
-    """A batch that is being spoken."""
+    """A batch that is being spoken; one at a time per generator, for they share memory."""
 
     def __init__(self, generator: Generator, rows: Sequence[Row]) -> None:
         self.generator = g = generator
         self.n_rows = len(rows)
         idle = Row(characters=(ord(" "),), seed=0, sentence=0, cap=0)
-        rows = [*rows, *[idle] * ((g.fixed_rows or 0) - len(rows))]
+        rows = [*rows, *[idle] * (g.fixed_rows - len(rows))]
         self.caps = [row.cap for row in rows]
-        lengths = [len(row.characters) for row in rows] * (2 if g.is_guided else 1)
+        lengths = [len(row.characters) for row in rows]
         self.longest, self.n_drawn = max(lengths), 0
         self.is_ragged = min(lengths) != max(lengths)
-        self.state = self._state(rows, lengths)
-        self.cache = self._cache(len(lengths))
-        self._prefill(rows, lengths)
+        n_slots = -(-(self.longest + 1 + max(self.caps)) // CAPACITY) * CAPACITY
+        self.memory = g.memory(len(rows), n_slots, is_ragged=self.is_ragged)
+        self._reset(rows, lengths)
+        self._prefill(rows)
 
     def advance(self, n_steps: int) -> None:
         """Draw up to ``n_steps`` more tokens per row."""
         for _ in range(min(n_steps, max(self.caps) - self.n_drawn)):
-            self.state.positions.add_(1)
-            self._draw(self._step())
+            self._step()
+            self.n_drawn += 1
 
     def is_finished(self) -> bool:
         """Look whether every row has ended; synchronises."""
-        return self.n_drawn >= max(self.caps) or bool(self.state.is_done.all())
+        return self.n_drawn >= max(self.caps) or bool(self.memory.state.is_done.all())
 
     def spoken(self) -> list[Spoken]:
         """Return what the rows have said so far; an unfinished row counts as truncated."""
-        drawn = self.state.tokens[: self.n_rows, : self.n_drawn].tolist()
+        drawn = self.memory.state.tokens[: self.n_rows, : self.n_drawn].tolist()
         return [_cut(tokens[:cap]) for tokens, cap in zip(drawn, self.caps, strict=False)]
 
-    def _state(self, rows: Sequence[Row], lengths: list[int]) -> State:
-        device, n = self.generator.device, len(rows)
-        capacity = -(-max(self.caps) // CAPACITY) * CAPACITY
-        caps = torch.tensor(self.caps, device=device)[:, None]
-        return State(
-            last=torch.zeros((n, 1), dtype=torch.int64, device=device),
-            positions=torch.tensor(lengths, device=device)[:, None],
-            step=torch.zeros(1, dtype=torch.int64, device=device),
-            is_done=caps <= 0,
-            caps=caps,
-            keys=row_keys([(row.seed, row.sentence) for row in rows], device),
-            tokens=torch.full((n, max(capacity, 1)), EOS, dtype=torch.int64, device=device),
-        )
+    def _reset(self, rows: Sequence[Row], lengths: list[int]) -> None:
+        state, device = self.memory.state, self.generator.device
+        n_halves = len(state.positions) // len(rows)
+        state.positions.copy_(torch.tensor(lengths * n_halves, device=device)[:, None])
+        state.caps.copy_(torch.tensor(self.caps, device=device)[:, None])
+        state.is_done.copy_(state.caps <= 0)
+        state.keys.copy_(row_keys([(row.seed, row.sentence) for row in rows], device))
+        state.step.zero_()
+        state.tokens.fill_(EOS)
 
-    def _cache(self, n_lanes: int) -> Cache | None:
-        g, c = self.generator, self.generator.lm.decoder.config
-        if g.layout == "none":
-            return None
-        if g.layout == "dynamic":
-            return DynamicCache(c.n_layers, is_ragged=self.is_ragged)
-        needed = self.longest + 1 + max(self.caps)
-        n_slots = -(-needed // CAPACITY) * CAPACITY
-        shape = (n_lanes, c.n_kv_heads, n_slots, c.head_dim)
-        if g.layout == "static":
-            return StaticCache(c.n_layers, shape, g.table.dtype, g.device)
-        return StaticInt8Cache(c.n_layers, shape, g.device)
-
-    def _prefill(self, rows: Sequence[Row], lengths: list[int]) -> None:
-        g, n = self.generator, self.longest + 1
+    def _prefill(self, rows: Sequence[Row]) -> None:
+        g, n, state = self.generator, self.longest + 1, self.memory.state
         padded = [[*row.characters, *[NULL] * (n - len(row.characters))] for row in rows]
         ids = torch.tensor(padded, device=g.device)
         if g.is_guided:
             ids = torch.cat((ids, torch.full_like(ids, NULL)))
-        slots = torch.arange(n, device=g.device).expand(len(lengths), -1)
-        is_bos = (slots == self.state.positions)[..., None]
-        x = torch.where(is_bos, g.table[BOS], g.lm.embed_text(ids))
-        self.embedded = x if g.layout == "none" else None
-        hidden = g.lm.decoder(x, slots, None, self.cache)
-        self._draw(self._at_positions(hidden))
+        slots = torch.arange(n, device=g.device).expand(len(ids), -1)
+        is_bos = (slots == state.positions)[..., None]
+        self.embedded = torch.where(is_bos, g.table[BOS], g.lm.embed_text(ids))
+        hidden = g.lm.decoder(self.embedded, slots, None, self.memory.cache)
+        g.draw(state, self._at_positions(hidden))
+        self.n_drawn += 1
 
-    def _step(self) -> Tensor:
-        """Run the decoder on the tokens drawn last; hidden states (lanes, width)."""
-        g, state = self.generator, self.state
-        x = g.embed_last(state)
-        if self.embedded is not None:
-            return self._recompute(x)
-        n_slots = self.longest + 1 + self.n_drawn
-        mask = None
-        if isinstance(self.cache, StaticCache | StaticInt8Cache):
-            self.cache.n_slots = n_slots = -(-n_slots // g.window) * g.window
-            mask = causal_mask(state.positions, n_slots)
-        elif self.is_ragged:
-            mask = causal_mask(state.positions, n_slots)
-        return g.lm.decoder(x, state.positions, mask, self.cache)[:, -1]  # type: ignore[no-any-return]
+    def _step(self) -> None:
+        g, memory = self.generator, self.memory
+        n_used = self.longest + 1 + self.n_drawn
+        if memory.graph is not None:
+            memory.graph()
+        elif memory.cache is None:
+            self._recompute()
+        elif isinstance(memory.cache, DynamicCache):
+            self._step_dynamic(n_used)
+        else:
+            n_live = g.n_live(n_used, memory.cache.n_slots)
+            memory.cache.show(n_live)
+            g.step(memory, n_live)
 
-    def _recompute(self, x: Tensor) -> Tensor:
+    def _step_dynamic(self, n_used: int) -> None:
+        g, state = self.generator, self.memory.state
+        state.positions.add_(1)
+        mask = causal_mask(state.positions, n_used) if self.is_ragged else None
+        hidden = g.lm.decoder(g.embed_last(state), state.positions, mask, self.memory.cache)
+        g.draw(state, hidden[:, -1])
+
+    def _recompute(self) -> None:
         """Run the decoder on everything so far, for want of a cache."""
-        g, state = self.generator, self.state
-        self.embedded = torch.cat((self.embedded, x), dim=1)  # type: ignore[list-item]
+        g, state = self.generator, self.memory.state
+        state.positions.add_(1)
+        x = g.embed_last(state)
+        self.embedded = torch.cat((self.embedded, x), dim=1)
         slots = torch.arange(self.embedded.shape[1], device=g.device)
         slots = slots.expand(len(self.embedded), -1)
         is_new = (slots == state.positions)[..., None]
         self.embedded = torch.where(is_new, x, self.embedded)
-        return self._at_positions(g.lm.decoder(self.embedded, slots))
+        g.draw(state, self._at_positions(g.lm.decoder(self.embedded, slots)))
 
     def _at_positions(self, hidden: Tensor) -> Tensor:
-        index = self.state.positions[..., None].expand(-1, -1, hidden.shape[-1])
+        index = self.memory.state.positions[..., None].expand(-1, -1, hidden.shape[-1])
         return hidden.gather(1, index)[:, 0]
-
-    def _draw(self, hidden: Tensor) -> None:
-        self.generator.draw(self.state, self.generator.scores(hidden))
-        self.n_drawn += 1
 
 
 def _cut(tokens: list[int]) -> Spoken:
@@ -241,19 +301,13 @@ def speech_table(lm: SpeechLM) -> Tensor:
         return lm.embed_speech(tokens[None])[0].clone()
 
 
-def describe_cache(generator: Generator) -> Applied:
-    """Say where keys and values live."""
-    c, dtype = generator.lm.decoder.config, generator.table.dtype
+def describe_cache(layout: KvCache, n_layers: int, dtype: torch.dtype) -> Applied:
+    """Say where keys and values will live."""
     details = {
         "none": "every step runs the whole sequence again",
         "dynamic": f"{dtype}, as long as the longest row, grown by concatenation",
         "static": f"{dtype}, a multiple of {CAPACITY} slots, written by index",
         "static_int8": f"int8 with a float32 scale per token and head, multiples of {CAPACITY}",
     }
-    n_layers = 0 if generator.layout == "none" else c.n_layers
-    return Applied(
-        name="kv_cache",
-        value=generator.layout,
-        n_modules=n_layers,
-        detail=details[generator.layout],
-    )
+    n_modules = 0 if layout == "none" else n_layers
+    return Applied(name="kv_cache", value=layout, n_modules=n_modules, detail=details[layout])

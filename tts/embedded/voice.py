@@ -10,9 +10,11 @@ from typing import TypeVar
 
 import torch
 
+from tts import compilation
 from tts.attention import only
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
-from tts.embedded.generation import Generator, Row, Spoken
+from tts.embedded.generation import Batch, Generator, Row, Spoken
+from tts.embedded.text import encode, normalise, split_sentences
 from tts.embedded.vocoder import Vocoder, fade, join, pause
 from tts.errors import TextError
 from tts.options import Options
@@ -84,6 +86,11 @@ class EmbeddedVoice:
         """Return the seconds of the last ``synthesize`` call, by stage."""
         return dict(self._seconds)
 
+    def observed(self) -> dict[str, str]:
+        """Return what can only be seen after warm-up, in words for the record."""
+        found = {"cuda_graphs": str(self.generator.n_graphs)}
+        return {**found, **compilation.observe()} if self.generator.is_compiled else found
+
     def _speak(self, rows: Sequence[Row]) -> list[tuple[Spoken, Samples]]:
         """Speak rows in groups of ``batch_size``, those of like length together."""
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].characters))
@@ -103,7 +110,7 @@ class EmbeddedVoice:
     def _generate(self, rows: Sequence[Row]) -> list[Spoken]:
         with only(self.options.attention):
             with self._timed("prefill_s"):
-                batch = self.generator.begin(rows)
+                batch = Batch(self.generator, rows)
             with self._timed("decode_s"):
                 while not batch.is_finished():
                     batch.advance(self.generator.look_every)
@@ -113,7 +120,7 @@ class EmbeddedVoice:
         """Yield pieces of growing length and whether each is the last."""
         n_emitted, n_wanted = 0, FIRST_CHUNK_TOKENS
         with torch.inference_mode(), only(self.options.attention):
-            batch = self.generator.begin([row])
+            batch = Batch(self.generator, [row])
         while True:
             known = n_emitted + n_wanted + self.vocoder.context
             with torch.inference_mode(), only(self.options.attention):
@@ -145,21 +152,19 @@ def token_cap(n_characters: int) -> int:
 
 
 def _rows(utterance: Utterance) -> list[Row]:
-    from tts.embedded.text import normalise, split_sentences
-
-    sentences = split_sentences(normalise(utterance.text))
-    rows = [
+    try:
+        sentences = split_sentences(normalise(utterance.text))
+    except TextError as error:
+        raise TextError(f"utterance {utterance.id!r}: {error}") from error
+    return [
         Row(
-            characters=tuple(map(ord, sentence)),
+            characters=tuple(encode(sentence)),
             seed=utterance.seed,
             sentence=i,
             cap=token_cap(len(sentence)),
         )
         for i, sentence in enumerate(sentences)
     ]
-    if not rows:
-        raise TextError(f"utterance {utterance.id!r} has nothing to speak")
-    return rows
 
 
 def _audio(utterance: Utterance, sentences: Sequence[tuple[Spoken, Samples]]) -> Audio:

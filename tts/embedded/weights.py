@@ -91,7 +91,7 @@ def read_manifest(directory: Path | str = DEFAULT_DIRECTORY) -> dict[str, Any]:
     """
     path = Path(directory) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: missing; {_REMEDY}") from error
     except (OSError, ValueError) as error:
@@ -105,7 +105,7 @@ def read_manifest(directory: Path | str = DEFAULT_DIRECTORY) -> dict[str, Any]:
             f"{path}: format {manifest['format']}, this version reads {FORMAT}; "
             "use weights and code of one release"
         )
-    return manifest
+    return dict(manifest)
 
 
 def fingerprint(directory: Path | str = DEFAULT_DIRECTORY) -> str:
