@@ -11,6 +11,12 @@ from pathlib import Path
 from search.exits import InputError
 from search.tracking import ARTIFACTS, DATABASE, database_uri
 
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six idle processes for what is not used
+    "PYTHONWARNINGS": "ignore",  # deprecations inside the server are no news for its user
+}
+
 
 def run(args: argparse.Namespace) -> int:
     """Become the MLflow server; Ctrl-C ends it."""
@@ -25,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             f"mosgate: warning: everybody who reaches {args.host} can read and change the runs",
             file=sys.stderr,
         )
-    os.execve(sys.executable, command, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+    os.execve(sys.executable, command, {**os.environ, **_SETTINGS})
 
 
 def server_command(root: Path, host: str, port: int) -> list[str]:

@@ -7,11 +7,13 @@ import inspect
 import pytest
 
 import evaluation.errors
+import evaluation.prompts
 import search.errors
+import tts.adapters
 import tts.errors
 from search.exits import _BY_NAME, Exit, exit_code_of
 
-ROOMS = (evaluation.errors, search.errors, tts.errors)
+ROOMS = (evaluation.errors, evaluation.prompts, search.errors, tts.adapters, tts.errors)
 ERRORS = [
     kind
     for room in ROOMS
