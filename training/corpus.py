@@ -15,21 +15,27 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
+from evaluation.prompts import load_prompts
 from training import corpus_sources as sources
 from training.corpus_templates import short_answers, templates
 from tts.embedded.text import normalise, split_sentences
 from tts.errors import TextError
 
 SHORTEST, LONGEST = 2, 190
-N_SHORT, N_TEMPLATES = 34_000, 46_000
-LONG_SHARE = 0.10
+# Shorter prose is debris more often than not; short answers and phrases have sources of their own.
+SHORTEST_PROSE = 18
+N_SHORT, N_TEMPLATES = 31_000, 42_000
+N_FREQUENT, N_RARE = 12_000, 6_000
+LONG_SHARE = 0.17
 # At most so many sentences of one source, so that no style drowns the others.
 CAPS = {
-    "fortunes": 30_000, "glosses": 45_000, "examples": 40_000, "dictionaries": 45_000,
-    "manuals": 45_000,
+    "fortunes": 30_000, "glosses": 28_000, "examples": 36_000, "dictionaries": 36_000,
+    "manuals": 42_000, "essays": 18_000,
 }  # fmt: skip
+# Code, tables, paths and formulas.
 _ODD = re.compile(r"[{}<>\\|_^~`=]|[/\-.]{3,}|\d[A-Za-z]{2,}\d|(?:\W\s?){5,}|[A-Z]{7,}|\bhttps?:")
 _UNFIT = re.compile(
     r"\b(?:f+u+c+k\w*|motherf\w*|shit\w*|bullshit\w*|cunt\w*|nigg\w*|negro\w*|fag|fags|faggot\w*|"
@@ -76,8 +82,9 @@ def phrases(prose: Sequence[str], listed: Sequence[str], rng: random.Random) -> 
     """
     count = Counter(word for text in prose for word in re.findall("[a-z']+", text))
     known = set(listed)
-    frequent = [word for word, _ in count.most_common() if word in known][:12_000]
-    rare = rng.sample(sorted(known - set(frequent)), 6_000)
+    frequent = [word for word, _ in count.most_common() if word in known][:N_FREQUENT]
+    others = sorted(known - set(frequent))
+    rare = rng.sample(others, min(len(others), N_RARE))
     singles = [f"{word}{rng.choice('....?!')}" for word in [*frequent, *rare]]
     cut = []
     for text in rng.sample(list(prose), min(len(prose), N_SHORT)):
@@ -90,24 +97,23 @@ def phrases(prose: Sequence[str], listed: Sequence[str], rng: random.Random) -> 
 
 def joined(prose: Sequence[str], count: int, rng: random.Random) -> list[str]:
     """Join two or three sentences into long ones of LONGEST characters at the most."""
-    long: list[str] = []
-    while len(long) < count:
-        text = " ".join(rng.sample(prose, rng.choice((2, 2, 3))))
-        if 90 <= len(text) <= LONGEST:
-            long.append(text)
-    return long
+    tries = (" ".join(rng.choices(prose, k=rng.choice((2, 2, 3)))) for _ in range(50 * count))
+    return list(islice((text for text in tries if 90 <= len(text) <= LONGEST), count))
 
 
 def excluded(folder: Path) -> set[str]:
-    """Read the spoken form of every prompt, whole and cut: none may be learned from."""
+    """Read the words of every prompt, whole and cut: none may be learned from."""
     found: set[str] = set()
     for path in sorted(folder.glob("*.tsv")):
-        header, *lines = path.read_text("utf-8").splitlines()
-        column = header.split("\t").index("text")
-        for line in lines:
-            said = normalise(line.split("\t")[column])
-            found |= {said, *split_sentences(said, 1), *re.split(r"(?<=[.?!]) ", said)}
+        for prompt in load_prompts(path):
+            said = normalise(prompt.text)
+            pieces = {said, *split_sentences(said), *re.split(r"(?<=[.?!]) ", said)}
+            found |= {_words(piece) for piece in pieces}
     return found
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall("[a-z']+", text))
 
 
 def build(root: Path, prompts: Path, seed: int) -> list[str]:
@@ -116,19 +122,24 @@ def build(root: Path, prompts: Path, seed: int) -> list[str]:
     readers = {
         "fortunes": sources.fortunes(root), "glosses": sources.wordnet_glosses(root),
         "examples": sources.wordnet_examples(root), "dictionaries": sources.dictionaries(root),
-        "manuals": sources.manuals(root),
+        "manuals": sources.manuals(root), "essays": sources.essays(root),
     }  # fmt: skip
     prose: list[str] = []
     for name, reader in readers.items():
-        found = sorted(set(spoken(reader, rng)))
-        rng.shuffle(found)
-        print(f"{name}: {len(found)} sentences, {min(len(found), CAPS[name])} taken")
-        prose += found[: CAPS[name]]
+        written = sorted({text for text in reader if len(text) >= SHORTEST_PROSE})
+        rng.shuffle(written)
+        taken = list(islice(spoken(written, rng), CAPS[name]))
+        print(f"{name}: {len(written)} sentences, {len(taken)} pieces taken")
+        prose += taken
     own = [*spoken(templates(rng, N_TEMPLATES), rng), *spoken(short_answers(), rng)]
     short = phrases(prose, sources.words(root), rng)
     everything = {*prose, *own, *short}
-    everything |= set(joined([*prose, *own], int(LONG_SHARE * len(everything)), rng))
-    kept = sorted(everything - excluded(prompts))
+    unseen = excluded(prompts)
+    everything = {text for text in everything if _words(text) not in unseen}
+    everything |= set(
+        joined(sorted(everything - set(short)), int(LONG_SHARE * len(everything)), rng)
+    )
+    kept = sorted(everything)
     rng.shuffle(kept)
     return kept
 

@@ -12,6 +12,11 @@ _SENTENCE_END = re.compile(
     r"(?<=[.?!])(?<!\b[A-Z]\.)(?<!\b[DM]r\.)(?<!\bMrs\.)(?<!\bSt\.)(?<!\be\.g\.)(?<!\bi\.e\.)"
     r"(?<!\bvs\.)(?<!\bcf\.)[\"')\]]*\s+(?=[\"'(]?[A-Z0-9])"
 )
+# What dictionaries print around a definition and nobody says.
+_APPARATUS = re.compile(
+    r"\\|\b(?:Syn|Obs|Zool|Bot|Gr|OE|pl|adj|adv|fr|cf|Cf|op|cit|Op|Naut|Anat|Geol|Mil|Mus|Min|R|L|F|"
+    r"v|n|p|t|i|a|imp|Chem|Law|Med|Arch|Eccl|Scot|Prov|Webster|Etym)[.:]|^\W*See\b|^\W*\w+\W*$"
+)
 _MANUALS = (
     "usr/share/doc/debian-handbook/html/en-US",
     "usr/share/doc/aptitude/html/en",
@@ -21,7 +26,6 @@ _MANUALS = (
     "usr/share/doc/maint-guide/html",
     "usr/share/doc/developers-reference",
     "usr/share/gimp/2.0/help/en",
-    "usr/share/doc/anarchism",
 )
 
 
@@ -62,18 +66,28 @@ def dictionaries(root: Path) -> Iterator[str]:
         if path.exists():
             text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
             for paragraph in re.split(r"\n\s*\n|\n(?=\S)", text):
-                yield from _sentences(re.sub(r"[{}]|\[[^\]]*\]|\\|--\s*[A-Z][\w. ]+$", "", paragraph))
+                prose = re.sub(r"[{}]|\[[^\]]*\]|--\s*[A-Z][\w.& ]+", "", paragraph)
+                yield from (s for s in _sentences(prose) if not _APPARATUS.search(s))
 
 
 def manuals(root: Path) -> Iterator[str]:
     """Yield the sentences of the paragraphs of English HTML manuals."""
     for folder in _MANUALS:
-        for path in sorted((root / folder).rglob("*.html")):
-            if re.search(r"\.(?!en\b)[a-z]{2}(?:[-_]\w+)?\.html$", path.name):
-                continue
-            page = path.read_text("utf-8", "replace")
-            for paragraph in re.findall(r"<p\b[^>]*>(.*?)</p>", page, re.S):
-                yield from _sentences(html.unescape(re.sub(r"<[^>]+>", "", paragraph)))
+        yield from _pages(root / folder)
+
+
+def essays(root: Path) -> Iterator[str]:
+    """Yield the sentences of the long essays of the package anarchism: prose, not reference."""
+    yield from _pages(root / "usr/share/doc/anarchism")
+
+
+def _pages(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.html")):
+        if re.search(r"\.(?!en\b)[a-z]{2}(?:[-_]\w+)?\.html$", path.name):
+            continue
+        page = path.read_text("utf-8", "replace")
+        for paragraph in re.findall(r"<p\b[^>]*>(.*?)</p>", page, re.DOTALL):
+            yield from _sentences(html.unescape(re.sub(r"<[^>]+>", "", paragraph)))
 
 
 def words(root: Path) -> list[str]:

@@ -9,32 +9,33 @@ FIRST = (
     "Aaron Abigail Adam Aisha Alan Alice Amy Andrew Angela Anna Anthony Ben Brian Carla Carlos "
     "Charlotte Chen Chris Claire Daniel David Diana Edward Elena Emily Emma Eric Fatima Frank "
     "Gabriel George Grace Hannah Henry Ian Irene Isaac Jack James Jane Jason Jennifer Joan John "
-    "Jonathan Joseph Julia Karen Kate Kevin Laura Leo Liam Linda Lisa Lucas Luke Maria Mark Martha "
-    "Martin Mary Matthew Megan Michael Mohammed Monica Nancy Natalie Nathan Nicholas Nina Noah "
-    "Olivia Omar Oscar Patricia Paul Peter Philip Priya Rachel Ralph Rebecca Richard Robert Rosa "
-    "Ruth Ryan Sam Samuel Sandra Sarah Simon Sophia Stephen Susan Theo Thomas Tina Victor Victoria "
-    "Walter Wei William Yuki Zoe"
+    "Jonathan Joseph Julia Karen Kate Kevin Laura Leo Liam Linda Lisa Lucas Luke Maria Mark "
+    "Martha Martin Mary Matthew Megan Michael Mohammed Monica Nancy Natalie Nathan Nicholas "
+    "Nina Noah Olivia Omar Oscar Patricia Paul Peter Philip Priya Rachel Ralph Rebecca Richard "
+    "Robert Rosa Ruth Ryan Sam Samuel Sandra Sarah Simon Sophia Stephen Susan Theo Thomas Tina "
+    "Victor Victoria Walter Wei William Yuki Zoe"
 ).split()
 LAST = (
-    "Adams Allen Anderson Baker Bell Bennett Brooks Brown Campbell Carter Clark Collins Cooper Cox "
-    "Davis Diaz Edwards Evans Fisher Foster Garcia Gomez Gray Green Hall Harris Hill Howard Hughes "
-    "Jackson Jenkins Johnson Jones Kelly Khan Kim King Lee Lewis Long Lopez Martinez Miller Mitchell "
-    "Moore Morgan Morris Murphy Nelson Nguyen Novak Parker Patel Perez Peterson Phillips Powell "
-    "Price Reed Reyes Richardson Roberts Robinson Rodriguez Rogers Ross Russell Sanders Schmidt "
-    "Scott Silva Simmons Smith Stewart Suzuki Taylor Thompson Torres Turner Walker Ward Watson White "
-    "Williams Wilson Wood Wright Young"
+    "Adams Allen Anderson Baker Bell Bennett Brooks Brown Campbell Carter Clark Collins Cooper "
+    "Cox Davis Diaz Edwards Evans Fisher Foster Garcia Gomez Gray Green Hall Harris Hill Howard "
+    "Hughes Jackson Jenkins Johnson Jones Kelly Khan Kim King Lee Lewis Long Lopez Martinez "
+    "Miller Mitchell Moore Morgan Morris Murphy Nelson Nguyen Novak Parker Patel Perez Peterson "
+    "Phillips Powell Price Reed Reyes Richardson Roberts Robinson Rodriguez Rogers Ross Russell "
+    "Sanders Schmidt Scott Silva Simmons Smith Stewart Suzuki Taylor Thompson Torres Turner "
+    "Walker Ward Watson White Williams Wilson Wood Wright Young"
 ).split()
 CITIES = (
     "Amsterdam Athens Atlanta Austin Baltimore Barcelona Beijing Berlin Boston Brussels Cairo "
     "Chicago Cleveland Copenhagen Dallas Delhi Denver Detroit Dublin Edinburgh Florence Geneva "
     "Hamburg Helsinki Houston Istanbul Jakarta Kyoto Lisbon London Madrid Manchester Melbourne "
-    "Memphis Miami Milan Montreal Moscow Mumbai Munich Nairobi Naples Oslo Ottawa Paris Philadelphia "
-    "Phoenix Portland Prague Rome Sacramento Seattle Seoul Shanghai Singapore Stockholm Sydney Tokyo "
-    "Toronto Vancouver Vienna Warsaw Zurich"
+    "Memphis Miami Milan Montreal Moscow Mumbai Munich Nairobi Naples Oslo Ottawa Paris "
+    "Philadelphia Phoenix Portland Prague Rome Sacramento Seattle Seoul Shanghai Singapore "
+    "Stockholm Sydney Tokyo Toronto Vancouver Vienna Warsaw Zurich"
 ).split()
 STREETS = (
-    "Main Oak Maple Cedar Elm Washington Lake Hill Park Pine River Church Spring Mill Market Queen "
-    "King Station Victoria Franklin Highland Sunset Jefferson Madison Broad Chestnut Willow"
+    "Main Oak Maple Cedar Elm Washington Lake Hill Park Pine River Church Spring Mill Market "
+    "Queen King Station Victoria Franklin Highland Sunset Jefferson Madison Broad Chestnut "
+    "Willow"
 ).split()
 MONTHS = (
     "January February March April May June July August September October November December"
@@ -42,39 +43,42 @@ MONTHS = (
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 THINGS = (
     "order package appointment meeting reservation ticket payment invoice account flight train "
-    "delivery prescription subscription refund booking application report table room car battery "
-    "thermostat alarm timer reminder message password document printer camera"
+    "delivery prescription subscription refund booking application report table room car "
+    "battery thermostat alarm timer reminder message password document printer camera"
 ).split()
 PLURALS = (
-    "apples boxes tickets chairs people books cups hours minutes days miles pages letters students "
-    "cars houses dollars samples tokens servers requests questions bottles cookies steps weeks"
+    "apples boxes tickets chairs people books cups hours minutes days miles pages letters "
+    "students cars houses dollars samples tokens servers requests questions bottles cookies "
+    "steps weeks"
 ).split()
 UNITS = "km kg m cm mph GB MB lbs ft ml Hz GHz kWh mg miles °F °C ms seconds minutes %".split()
 ACRONYMS = (
-    "FBI CIA API CPU GPU USB URL IBM BBC CNN HTML PDF DVD ATM CEO CFO IRS MRI DNA VIP FAQ GPS LED "
-    "SQL SSH TCP UDP UK USA EU UN IT HR PR AI ID TV PC NBA NFL HTTP XML CSV PHP DNS VPN SMS"
+    "FBI CIA API CPU GPU USB URL IBM BBC CNN HTML PDF DVD ATM CEO CFO IRS MRI DNA VIP FAQ GPS "
+    "LED SQL SSH TCP UDP UK USA EU UN IT HR PR AI ID TV PC NBA NFL HTTP XML CSV PHP DNS VPN SMS"
 ).split()
 SHORT = (
-    "yes; no; okay; sure; thanks; thank you; hello; hi there; goodbye; good morning; good night; of "
-    "course; not yet; maybe; maybe later; I see; I agree; no problem; you're welcome; excuse me; "
-    "I'm sorry; please wait; one moment; hold on; go ahead; come in; stop; help; never mind; that's "
-    "right; that's wrong; well done; good luck; take care; see you soon; see you tomorrow; let's go; "
-    "right away; not at all; absolutely; exactly; certainly; indeed; really; why not; what; who; "
-    "where; when; how; how much; how many; how come; what now; who's there; are you sure; is that "
-    "all; anything else; say that again; I don't know; I think so; I hope so; me too; same here; all "
-    "right; ready; done; cancel; continue; repeat; next; back; louder; quieter; pause; resume; play; "
-    "mute; wake up; be careful; watch out; hurry up; slow down; sit down; stand up; turn left; turn "
-    "right; keep going; try again; call me; tell me more; leave a message; welcome back; happy "
-    "birthday; congratulations; cheers; bless you; fine; great; perfect; wonderful; terrible; wow; "
-    "oh no; oops; hmm; well; so what; never; always; sometimes; often; today; tomorrow; yesterday"
+    "yes; no; okay; sure; thanks; thank you; hello; hi there; goodbye; good morning; good "
+    "night; of course; not yet; maybe; maybe later; I see; I agree; no problem; you're welcome; "
+    "excuse me; I'm sorry; please wait; one moment; hold on; go ahead; come in; stop; help; "
+    "never mind; that's right; that's wrong; well done; good luck; take care; see you soon; see "
+    "you tomorrow; let's go; right away; not at all; absolutely; exactly; certainly; indeed; "
+    "really; why not; what; who; where; when; how; how much; how many; how come; what now; "
+    "who's there; are you sure; is that all; anything else; say that again; I don't know; I "
+    "think so; I hope so; me too; same here; all right; ready; done; cancel; continue; repeat; "
+    "next; back; louder; quieter; pause; resume; play; mute; wake up; be careful; watch out; "
+    "hurry up; slow down; sit down; stand up; turn left; turn right; keep going; try again; "
+    "call me; tell me more; leave a message; welcome back; happy birthday; congratulations; "
+    "cheers; bless you; fine; great; perfect; wonderful; terrible; wow; oh no; oops; hmm; well; "
+    "so what; never; always; sometimes; often; today; tomorrow; yesterday"
 ).split("; ")
 ACTIONS = (
-    "turn on the {room} lights; turn off the {room} light; set a timer for {n} minutes; play some "
-    "{genre} music; remind me to call {first} at {time}; what's the weather like in {city}; open the "
-    "{thing} settings; cancel my {thing}; call {first} {last}; send {first} a message; navigate to "
-    "{n3} {street} Street; add {plural} to the shopping list; lower the volume to {n} percent; lock "
-    "the {room} door; show me the {thing}; check my {thing}; read my last message; book a table for "
-    "{n} at {time}; schedule a meeting with {first} on {day} at {time}; wake me up at {time}"
+    "turn on the {room} lights; turn off the {room} light; set a timer for {n} minutes; play "
+    "some {genre} music; remind me to call {first} at {time}; what's the weather like in "
+    "{city}; open the {thing} settings; cancel my {thing}; call {first} {last}; send {first} a "
+    "message; navigate to {n3} {street} Street; add {plural} to the shopping list; lower the "
+    "volume to {n} percent; lock the {room} door; show me the {thing}; check my {thing}; read "
+    "my last message; book a table for {n} at {time}; schedule a meeting with {first} on {day} "
+    "at {time}; wake me up at {time}"
 ).split("; ")
 SENTENCES = (
     "your {thing} will arrive on {day}, {month} {ordinal}.",
@@ -183,7 +187,9 @@ def _money(rng: random.Random) -> str:
     sign = rng.choice("$$$$\u00a3\u20ac")
     whole = rng.choice((rng.randint(0, 99), rng.randint(1, 999), rng.randint(1000, 99999)))
     if rng.random() < 0.1:
-        return f"{sign}{rng.randint(1, 99)}.{rng.randint(1, 9)} {rng.choice(('million', 'billion'))}"
+        return (
+            f"{sign}{rng.randint(1, 99)}.{rng.randint(1, 9)} {rng.choice(('million', 'billion'))}"
+        )
     return f"{sign}{whole:,}" if rng.random() < 0.4 else f"{sign}{whole:,}.{rng.randint(1, 99):02d}"
 
 
@@ -253,7 +259,9 @@ _MAKERS: dict[str, Callable[[random.Random], str]] = {
     "code": _code,
     "letters": _letters,
     "spelled": lambda rng: " ".join(rng.choice(LAST).lower()),
-    "phone": lambda rng: f"{rng.randint(201, 989)}-{rng.randint(200, 999)}-{rng.randint(0, 9999):04d}",
+    "phone": lambda rng: (
+        f"{rng.randint(201, 989)}-{rng.randint(200, 999)}-{rng.randint(0, 9999):04d}"
+    ),
     "email": _email,
     "site": lambda rng: f"www.{rng.choice(LAST).lower()}.{_tld(rng)}",
 }
