@@ -54,11 +54,14 @@ class RelativeLimits:
     Args:
         min_duration_ratio: Candidate over baseline; shorter has lost words.
         max_duration_ratio: Longer has added some.
+        min_duration_change_s: A smaller difference is no lost word, whatever the ratio: one-word
+            prompts last half a second.
         max_noise_floor_rise_db: Of the 10th percentile of the frame level.
     """
 
     min_duration_ratio: float = 0.7
     max_duration_ratio: float = 1.4
+    min_duration_change_s: float = 0.3
     max_noise_floor_rise_db: float = 6.0
 
 
@@ -187,7 +190,8 @@ def _duration_ratio(
         return None
     ratio = candidate.duration_s / baseline.duration_s
     low, high = limits.min_duration_ratio, limits.max_duration_ratio
-    if low <= ratio <= high:
+    change_s = abs(candidate.duration_s - baseline.duration_s)
+    if low <= ratio <= high or change_s < limits.min_duration_change_s:
         return None
     return f"duration_ratio: {ratio:.2f} of the baseline's ({low:g} to {high:g})"
 

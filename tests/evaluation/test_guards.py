@@ -182,6 +182,14 @@ def test_guards_beside_the_baseline(fields: dict[str, float | None], trips: list
     assert [trip.partition(":")[0] for trip in found] == trips
 
 
+def test_a_syllable_more_in_a_one_word_prompt_is_no_lost_word() -> None:
+    base = UtteranceScores(utterance_id="a", duration_s=0.5)
+    longer = dataclasses.replace(base, duration_s=0.75)
+    assert relative_trips(base, longer, RelativeLimits()) == ()
+    much_longer = dataclasses.replace(base, duration_s=0.85)
+    assert len(relative_trips(base, much_longer, RelativeLimits())) == 1
+
+
 @pytest.mark.parametrize("snr_db", [20, 30])
 def test_hiss_raises_the_noise_floor_and_gain_alone_does_not_beyond_its_size(snr_db: int) -> None:
     sound = np.concatenate([voice(3.0), silence(0.6), voice(1.0, 2)])
