@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -61,6 +62,8 @@ class Benchmark:
             stem = m.name.removesuffix("_s")
             metrics |= {f"{stem}_p50_s": m.p50, f"{stem}_p95_s": m.p95, f"{stem}_p99_s": m.p99}
         metrics["peak_memory_bytes"] = self.peak_memory_bytes()
+        # A busy host explains a slow trial.
+        metrics["host_load"] = os.getloadavg()[0]
         metrics["compile_s"] = max(0.0, self.first_call_s - latency.p50)
         return {m.name: m.to_mapping() for m in found}, metrics
 

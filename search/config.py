@@ -89,14 +89,17 @@ class MeasureConfig:
         repeats: Timed batches.
         warmup: Batches run before, compilation included.
         texts: What is spoken; a batch repeats them in turn.
+        threads: CPU threads of the model's process; 0 leaves it to torch. With as many as there
+            are cores, anything else that runs slows every operation down many times over.
     """
 
     repeats: int = 5
     warmup: int = 2
+    threads: int = 1
     texts: tuple[str, ...] = ("The morning train was late, so we walked to the harbor.",)
 
     def __post_init__(self) -> None:
-        _at_least(self, repeats=5, warmup=1)
+        _at_least(self, repeats=5, warmup=1, threads=0)
         if not self.texts or not all(text.strip() for text in self.texts):
             raise FieldError("texts", "give at least one text, none of them empty")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,14 +25,20 @@ from tts.types import Utterance
 PACKAGES = ("torch", "torchaudio", "torchao", "optuna", "mlflow", "numpy")
 
 
-def describe(caps: DeviceCaps) -> dict[str, Any]:
-    """Return the device, the system and the versions that results depend on."""
+def describe(caps: DeviceCaps, threads: int) -> dict[str, Any]:
+    """Return the device, the system and the versions that results depend on.
+
+    Args:
+        caps: The device.
+        threads: CPU threads of the model's process; 0 is torch's choice.
+    """
     return {
         "device": caps.type,
         "device_name": caps.name,
         "capability": ".".join(map(str, caps.capability)) if caps.capability else "",
         "memory_bytes": caps.memory_bytes,
-        "n_threads": caps.n_threads,
+        "n_threads": threads or caps.n_threads,
+        "n_cores": os.cpu_count(),
         "cuda": torch.version.cuda or "",
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

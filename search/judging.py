@@ -72,12 +72,14 @@ class Brief:
         references: Utterance id to what should be heard, in the order of synthesis.
         gate: How candidates are judged.
         reference: The baseline to compare with; None for the baseline itself.
+        overlap: Whether to judge while the child still speaks.
     """
 
     folder: Path
     references: Mapping[str, str]
     gate: GateConfig
     reference: Reference | None
+    overlap: bool = True
 
 
 class Judging:
@@ -94,9 +96,13 @@ class Judging:
         self.collected.take(message)
         if "phase" in message:
             self.on_phase(message["phase"])
-        if self.early is None and self.n_early <= len(self.collected.clips) < len(
-            self.brief.references
-        ):
+        if self.brief.overlap:
+            self.look_early()
+
+    def look_early(self) -> None:
+        """Have the first third judged, if it is there and is not all there is."""
+        n_spoken, n_all = len(self.collected.clips), len(self.brief.references)
+        if self.early is None and self.n_early <= n_spoken and self.n_early < n_all:
             self.early = self.submit(list(self.collected.clips)[: self.n_early])
 
     def rejected(self) -> bool:
@@ -113,6 +119,7 @@ class Judging:
             return (), None
         self.on_phase("judge")
         start = time.perf_counter()
+        self.look_early()
         scores = self.early.result() if self.early is not None else []
         verdict = self.decide(scores, complete=False) if scores else None
         if verdict is None or verdict.status != "FAIL":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,11 @@ class Runner:
         self.conditions, self.environment, self.device = conditions, environment, device
         self.on_event = on_event
         self.records = folder.records()
+
+    @property
+    def overlap(self) -> bool:
+        """Whether the judge may work while the model speaks: only if there are cores to spare."""
+        return self.device != "cpu" or 0 < self.config.measure.threads < (os.cpu_count() or 1)
 
     @property
     def left_s(self) -> float:
@@ -118,7 +124,7 @@ class Runner:
                 self.job(path, candidate.options, prompts, reference),
                 Brief(
                     folder=path, references=prompts.references, gate=self.config.gate,
-                    reference=reference,
+                    reference=reference, overlap=self.overlap,
                 ),
                 number, keep_s,
             ).run()  # fmt: skip
@@ -150,6 +156,7 @@ class Runner:
             repeats=config.measure.repeats,
             warmup=config.measure.warmup,
             texts=config.measure.texts,
+            threads=config.measure.threads,
             measure_ttfa=wants_ttfa or options.batch_size == 1,
             utterances=tuple(asdict(u) for u in prompts.utterances),
             render=tuple({"id": k, "tokens": v} for k, v in tokens.items()),

@@ -66,7 +66,7 @@ def run_sweep(
     space = resolve(config, caps)
     known, skipped = recipes(config, space)
     prompts = search_prompts(config)
-    environment = describe(caps)
+    environment = describe(caps, config.measure.threads)
     confirm_prompts(config)  # a mistake there must not wait until the end of the search
     conditions = study_conditions(config, space, environment, prompts)
     with ExitStack() as stack:

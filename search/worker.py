@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tts.types import Audio, Built
 
 PR_SET_PDEATHSIG = 1
+# Read when torch is loaded, which is later.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.I)
 JUDGE_RATE_HZ = 16_000
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -63,7 +65,10 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     reporter = Reporter(fd)
     try:
-        run(Job.from_json(job_path.read_text(encoding="utf-8")), reporter)
+        job = Job.from_json(job_path.read_text(encoding="utf-8"))
+        if job.threads:
+            os.environ |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+        run(job, reporter)
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent must hear of it
         traceback.print_exc()
         reporter.send(error={"kind": kind_of(error), "message": _describe(error)})
