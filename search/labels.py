@@ -62,6 +62,8 @@ def verdict_label(record: TrialRecord) -> str:
         return record.status
     if record.role == "baseline":
         return "baseline"
+    if record.role == "confirm" and record.verdict is None:
+        return "not judged"  # the baseline's second hearing, or one that only took the time
     return str((record.verdict or {}).get("status", "UNGATED"))
 
 
@@ -73,6 +75,12 @@ def reasons(record: TrialRecord) -> list[str]:
     if not said and verdict_label(record) == "UNGATED":
         return ["no verdict: the gate had nothing to judge"]
     return said
+
+
+def why_not(record: TrialRecord) -> str:
+    """Say on one line why a trial was not accepted; empty for an accepted one."""
+    said = [] if record.accepted else [*reasons(record), *record.slo_violations]
+    return "; ".join(one_line(reason).rstrip(".") for reason in said)
 
 
 def one_line(text: str, limit: int = 160) -> str:

@@ -23,7 +23,7 @@ from search.events import (
     TrialFinished,
     TrialStarted,
 )
-from search.labels import clock, column, one_line, reasons, run_name, short_options, verdict_label
+from search.labels import clock, column, one_line, run_name, short_options, verdict_label, why_not
 from search.record import TrialRecord
 from search.summary import speedup, verdict_text
 
@@ -124,14 +124,13 @@ def _figure(record: TrialRecord, metric: str) -> str:
 
 def finished_line(record: TrialRecord, metric: str, total: int) -> str:
     """Return one line on a finished trial: number, options, key metric, verdict and reason."""
-    words = [f"[{record.number}/{total}]", f"{short_options(record.options)}:"]
+    place = "confirm" if record.role == "confirm" else f"{record.number}/{total}"
+    words = [f"[{place}]", f"{short_options(record.options)}:"]
     if metric in record.metrics:
         words.append(f"{_figure(record, metric)},")
     words.append(verdict_text(record) if record.failure is None else record.status)
-    if record.role == "confirm":
-        words.append("(confirmation)")
-    said = [] if record.accepted else [*reasons(record), *record.slo_violations]
-    return " ".join(words) + (f": {one_line('; '.join(said), 200)}" if said else "")
+    said = one_line(why_not(record), 200)
+    return " ".join(words) + (f": {said}" if said else "")
 
 
 class PlainView:
@@ -237,9 +236,8 @@ class LiveView:
         rows.add_row("best", Text(progress.best_said(), style="green" if progress.best else ""))
         rows.add_row("so far", progress.counted())
         if progress.last_rejected is not None:
-            said = [*reasons(progress.last_rejected), *progress.last_rejected.slo_violations]
-            number = progress.last_rejected.number
-            rows.add_row("last no", Text(f"trial {number}: {one_line('; '.join(said))}"))
+            last = progress.last_rejected
+            rows.add_row("last no", Text(f"trial {last.number}: {why_not(last)}"))
         return Group(Text(""), rows)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from search.labels import Column, clock, column, short_options, verdict_label
+from search.labels import Column, column, seconds, short_options, verdict_label
 from search.record import SweepResult, TrialRecord
 from search.summary import Summary, summarise
 
@@ -60,7 +60,7 @@ class TerminalReport:
 
 
 def _phases(summary: Summary) -> str:
-    return ", ".join(f"{name} {clock(spent)}" for name, spent in summary.phases)
+    return ", ".join(f"{name} {seconds(spent)}" for name, spent in summary.phases)
 
 
 def render_markdown(result: SweepResult) -> str:
@@ -75,7 +75,7 @@ def render_markdown(result: SweepResult) -> str:
         lines += [_md_row((reason, str(n))) for reason, n in summary.rejections] + [""]
     if summary.phases:
         lines += ["| phase | wall time |", "| --- | --- |"]
-        lines += [_md_row((name, clock(s))) for name, s in summary.phases] + [""]
+        lines += [_md_row((name, seconds(s))) for name, s in summary.phases] + [""]
     return "\n".join([*lines, *(f"_{note}_" for note in summary.notes)]).rstrip() + "\n"
 
 

@@ -16,11 +16,10 @@ from search.labels import (
     clock,
     column,
     flat_options,
-    one_line,
     short_options,
     verdict_label,
+    why_not,
 )
-from search.labels import reasons as why
 from search.record import SweepResult, TrialRecord
 
 _HIGHER_IS_BETTER = {c.metric for c in COLUMNS if not c.lower_is_better}
@@ -184,7 +183,7 @@ def _nearest_miss(result: SweepResult) -> str:
     if not missed:
         return "No configuration but the baseline ran to the end."
     best = max(missed, key=lambda r: speedup(r, result.baseline, metric) or 0.0)
-    said = one_line("; ".join([*why(best), *best.slo_violations]) or verdict_label(best))
+    said = why_not(best) or verdict_label(best)
     if best.accepted:
         said = "it did not stand its confirmation, or is no faster than the baseline"
     return (
@@ -269,5 +268,5 @@ def _notes(result: SweepResult) -> tuple[str, ...]:
             f"n={int(statistics.median(judged))} paired utterances."
         )
     if result.baseline.failure is not None:
-        notes.append(f"The baseline itself: {one_line('; '.join(why(result.baseline)))}")
+        notes.append(f"The baseline itself: {why_not(result.baseline)}")
     return tuple(notes)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from search.commands.studies import load_study, study_names, warn_damaged
 from search.exits import Exit, InputError
-from search.labels import column, reasons, run_name, seconds, size, verdict_label
+from search.labels import column, reasons, run_name, seconds, size, verdict_label, why_not
 from search.record import SweepResult, TrialRecord
 from search.report import TerminalReport, render_markdown
 from search.summary import summarise
@@ -91,12 +91,11 @@ def _trials(result: SweepResult) -> Table:
     for name in ("trial", shown.title, "verdict", "why not"):
         table.add_column(name, overflow="fold")
     for record in result.records:
-        said = "; ".join([*reasons(record), *record.slo_violations])
         table.add_row(
             Text(f"{run_name(record)} ({record.role})"),
             Text(shown.write(record.metrics.get(shown.metric))),
             Text(verdict_label(record)),
-            Text("" if record.accepted else said),
+            Text(why_not(record)),
         )
     return table
 

@@ -73,6 +73,19 @@ def test_a_failure_is_the_reason() -> None:
     ]
 
 
+def test_why_not_is_one_line_without_doubled_stops() -> None:
+    said = fixtures.record(
+        1, verdict=fixtures.verdict("FAIL", ("OVRL loses 9 %.", "So\ndoes P808."))
+    )
+    assert labels.why_not(said) == "OVRL loses 9 %; So does P808"
+    assert labels.why_not(fixtures.record(1)) == ""
+
+
+def test_the_second_hearing_of_the_baseline_is_not_ungated() -> None:
+    again = fixtures.record(5, role="confirm", verdict=None)
+    assert (labels.verdict_label(again), labels.reasons(again)) == ("not judged", [])
+
+
 def test_one_line_squeezes_and_cuts() -> None:
     assert labels.one_line("a\n  b\tc") == "a b c"
     assert labels.one_line("x" * 20, 10) == "x" * 9 + "…"

@@ -16,7 +16,7 @@ from search.events import (
     TrialFinished,
     TrialStarted,
 )
-from search.live import LiveView, PlainView, Progress, open_view
+from search.live import LiveView, PlainView, Progress, finished_line, open_view
 from tests.search import record_fixtures as fixtures
 
 
@@ -122,6 +122,13 @@ def test_a_confirmation_is_not_a_candidate() -> None:
     progress.take(TrialFinished(record=fixtures.record(7, role="confirm", latency=0.01)))
     assert progress.best is None
     assert progress.counted() == "no candidate finished yet"
+
+
+def test_a_confirmation_has_no_number_among_the_trials() -> None:
+    again = fixtures.record(41, role="confirm", verdict=None)
+    assert finished_line(again, "latency_p50_s", 40) == (
+        "[confirm] bf16 default dynamic b4: latency p50 100 ms, not judged"
+    )
 
 
 def test_the_panel_shows_trial_phase_time_best_and_last_reason() -> None:

@@ -41,7 +41,7 @@ def test_markdown_tables_are_whole() -> None:
     table = [line for line in text.splitlines() if line.startswith("| ")][:4]
     assert len({line.count("|") for line in table}) == 1
     assert "| oom | 1 |" in text
-    assert "| judge | 0:20 |" in text
+    assert "| judge | 20 s |" in text
     assert "\n\nTrial 2 (" in text
 
 
