@@ -7,6 +7,9 @@ times quicker to compile than the whole step, and as fast under a graph.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
+from types import FunctionType
+from typing import Any
 
 import torch
 
@@ -17,6 +20,7 @@ from tts.types import Applied
 # torch's own CUDA-graph trees would copy every tensor that a step writes in place; we capture the
 # whole step ourselves, sampling included.
 _INDUCTOR_MODE = {"max-autotune": "max-autotune-no-cudagraphs"}
+_copies = count(1)
 GRAPHED: tuple[Compile, ...] = ("reduce-overhead", "max-autotune")
 
 
@@ -30,7 +34,7 @@ def apply(decoder: Decoder, mode: Compile) -> Applied:
     if mode == "none":
         return Applied(name="compile", value=mode, n_modules=0, detail="eager")
     decoder.run_step = torch.compile(
-        run_block, fullgraph=True, dynamic=False, mode=_INDUCTOR_MODE.get(mode)
+        _own_copy(run_block), fullgraph=True, dynamic=False, mode=_INDUCTOR_MODE.get(mode)
     )
     graph = "; the whole step as one CUDA graph" if mode in GRAPHED else ""
     return Applied(
@@ -39,6 +43,18 @@ def apply(decoder: Decoder, mode: Compile) -> Applied:
         n_modules=len(decoder.blocks),
         detail=f"one decode step of a layer, shared by all{graph}",
     )
+
+
+def _own_copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Copy a function with its code.
+
+    Compiled code is kept by code object, and which attention kernel may run is not among what
+    torch checks before it runs kept code: two builds in one process must not share it.
+    """
+    assert isinstance(function, FunctionType)
+    number = next(_copies)
+    code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
+    return FunctionType(code, function.__globals__, code.co_name)
 
 
 def observe() -> dict[str, str]:
