@@ -69,7 +69,9 @@ class AudioStore:
         began = time.monotonic()
         while self.poll() or self.used < hours * 3600 * 16_000:
             if time.monotonic() - began > patience_s:
-                raise TimeoutError(f"{self.folder}: {self.used / 57.6e6:.2f} h after {patience_s} s")
+                raise TimeoutError(
+                    f"{self.folder}: {self.used / 57.6e6:.2f} h after {patience_s} s"
+                )
             time.sleep(0.2)
 
     def _take(self, path: Path) -> None:

@@ -247,7 +247,9 @@ def load_resynthesiser(path: Path, device: torch.device) -> Callable[[Tensor], T
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--audio", type=Path, required=True, help="folder that training.flite fills")
+    parser.add_argument(
+        "--audio", type=Path, required=True, help="folder that training.flite fills"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="codec", help="stem of the files written")
     parser.add_argument("--device", default="cuda:0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -110,7 +112,7 @@ class PeriodDiscriminator(nn.Module):
         sizes = (1, *channels)
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(a, b, (5, 1), (3 if i < 4 else 1, 1), (2, 0)))
-            for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))
+            for i, (a, b) in enumerate(pairwise(sizes))
         )
         self.last = weight_norm(nn.Conv2d(sizes[-1], 1, (3, 1), padding=(1, 0)))
 
@@ -130,7 +132,11 @@ class SpectrumDiscriminator(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        shapes = [(2, (3, 9), (1, 2)), *[(channels, (3, 9), (1, 2))] * 3, (channels, (3, 3), (1, 1))]
+        shapes = [
+            (2, (3, 9), (1, 2)),
+            *[(channels, (3, 9), (1, 2))] * 3,
+            (channels, (3, 3), (1, 1)),
+        ]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(n, channels, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
             for n, kernel, stride in shapes

@@ -1,6 +1,6 @@
 """Turn a training run into the weight files that ship: the voice's and the ear's.
 
-    python -m training.export --run training/data/run [--decoder codec-b.pt]
+python -m training.export --run training/data/run [--decoder codec-b.pt]
 """
 
 from __future__ import annotations

@@ -122,9 +122,7 @@ def plan(sentences: Sequence[str], seed: int, others: int) -> list[tuple[int, st
     """Cut a corpus into (number, voice, sentences): every ``others``-th shard is another voice."""
     order = list(sentences)
     random.Random(seed).shuffle(order)
-    chunks = [
-        order[i : i + SENTENCES_PER_SHARD] for i in range(0, len(order), SENTENCES_PER_SHARD)
-    ]
+    chunks = [order[i : i + SENTENCES_PER_SHARD] for i in range(0, len(order), SENTENCES_PER_SHARD)]
     borrowed = chunks[:]
     random.Random(seed + 1).shuffle(borrowed)
     jobs: list[tuple[int, str, list[str]]] = []
@@ -143,7 +141,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--library", default="", help="folder of flite's libraries")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--others", type=int, default=3, help="one other voice per N teacher shards")
+    parser.add_argument(
+        "--others", type=int, default=3, help="one other voice per N teacher shards"
+    )
     parser.add_argument("--limit", type=int, help="sentences at the most")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -170,6 +170,51 @@ def validate(loss: nn.Module, batches: Batches) -> float:
     return total / weight
 
 
+class LMTrainer:
+    """The model, its optimizer and one step of training.
+
+    Args:
+        args: The command line's values.
+        device: Where to train.
+    """
+
+    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+        self.lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
+        initialise(self.lm)
+        self.plain = LMLoss(self.lm)
+        self.loss = torch.compile(self.plain, dynamic=False) if args.compile else self.plain
+        decayed = [p for p in self.lm.parameters() if p.dim() == 2]
+        others = [p for p in self.lm.parameters() if p.dim() != 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+            lr=0.0, betas=(0.9, 0.95), fused=device.type == "cuda",
+        )  # fmt: skip
+        self.average = Average(self.lm, 0.999)
+        self.device = device
+
+    def step(self, arguments: tuple[Tensor, Tensor, Tensor, Tensor], lr: float) -> Tensor:
+        """Learn from one batch; return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(self.device.type, torch.bfloat16):
+            value: Tensor = self.loss(*arguments)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.lm.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update()
+        return value.detach()
+
+    def save(self, path: Path) -> None:
+        """Write the averaged weights."""
+        save(path, {k: v.cpu() for k, v in self.average.state().items()})
+
+    def adopt_average(self) -> None:
+        """Replace the weights by their average."""
+        for parameter, value in zip(self.lm.parameters(), self.average.values, strict=True):
+            parameter.data.copy_(value)
+
+
 def train(args: argparse.Namespace) -> None:
     """Warm up, wait for the tokenizer, train by the clock."""
     torch.manual_seed(args.seed)
@@ -182,58 +227,54 @@ def train(args: argparse.Namespace) -> None:
     store = AudioStore(args.audio, device, hours=args.hours, voices=(TEACHER,))
     kept = AudioStore(args.audio, device, hours=3, voices=(TEACHER,), held_out=True)
     store.wait(args.hours_first)
-    lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
-    initialise(lm)
-    plain = LMLoss(lm)
-    loss = torch.compile(plain, dynamic=False) if args.compile else plain
-    decayed = [p for p in lm.parameters() if p.dim() == 2]
-    others = [p for p in lm.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=0.0, betas=(0.9, 0.95), fused=device.type == "cuda",
-    )  # fmt: skip
+    trainer = LMTrainer(args, device)
     batches = Batches(store, None, generator, args.positions)
     if args.compile:
-        warm_up(loss, lm, batches, log)
+        warm_up(trainer.loss, trainer.lm, batches, log)
     batches.tokenizer = load_tokenizer(args.tokenizer, device)
-    while store.poll() or kept.poll():
-        pass
+    store.poll(most=10_000)
+    kept.poll(most=10_000)
     batches.refresh()
     checks = Batches(kept, batches.tokenizer, generator, args.positions)
-    average = Average(lm, 0.999)
     clock = Clock(args.seconds, args.steps)
     log(event="start", hours=store.used / 57.6e6, sentences=len(store.texts))
+    run(args, trainer, clock, batches, checks, log)
+    trainer.save(args.out / "lm.pt")
+    trainer.adopt_average()
+    log(event="done", step=clock.step, validation=validate(trainer.plain, checks))
+
+
+def run(
+    args: argparse.Namespace,
+    trainer: LMTrainer,
+    clock: Clock,
+    batches: Batches,
+    checks: Batches,
+    log: Log,
+) -> None:
+    """Train until the clock is over, taking in new shards and saving on the way."""
     polled = saved = time.monotonic()
     picker = torch.Generator().manual_seed(args.seed)
     while clock.progress < 1:
         lr = cosine(clock.progress, peak=PEAK_LR, floor=FLOOR_LR, warm_up=0.02)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
         bucket = int(torch.multinomial(torch.tensor(batches.weights), 1, generator=picker))
-        with torch.autocast(device.type, torch.bfloat16):
-            value = loss(*batches.draw(bucket))
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        optimizer.step()
-        average.update()
+        value = trainer.step(batches.draw(bucket), lr)
         clock.step += 1
         if clock.step % 500 == 0:
-            log(step=clock.step, elapsed_s=clock.elapsed_s, bucket=bucket, loss=value.detach(),
-                lr=lr, hours=store.used / 57.6e6)  # fmt: skip
+            hours = batches.store.used / 57.6e6
+            log(
+                step=clock.step, elapsed_s=clock.elapsed_s, bucket=bucket, loss=value, lr=lr,
+                hours=hours,
+            )  # fmt: skip
         if clock.step % 4000 == 0:
-            log(step=clock.step, validation=validate(plain, checks))
+            log(step=clock.step, validation=validate(trainer.plain, checks))
         if time.monotonic() - polled > 45:
-            if store.poll(most=200):
+            if batches.store.poll(most=200):
                 batches.refresh()
             polled = time.monotonic()
         if time.monotonic() - saved > 60:
-            save(args.out / "lm.pt", {k: v.cpu() for k, v in average.state().items()})
+            trainer.save(args.out / "lm.pt")
             saved = time.monotonic()
-    save(args.out / "lm.pt", {k: v.cpu() for k, v in average.state().items()})
-    for parameter, value in zip(lm.parameters(), average.values, strict=True):
-        parameter.data.copy_(value)
-    log(event="done", step=clock.step, validation=validate(plain, checks))
 
 
 def warm_up(loss: nn.Module, lm: SpeechLM, batches: Batches, log: Log) -> None:
@@ -248,7 +289,9 @@ def warm_up(loss: nn.Module, lm: SpeechLM, batches: Batches, log: Log) -> None:
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--audio", type=Path, required=True, help="folder that training.flite fills")
+    parser.add_argument(
+        "--audio", type=Path, required=True, help="folder that training.flite fills"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="waited for")
     parser.add_argument("--device", default="cuda:0")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +43,7 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.source = [p for p in module.parameters()]
+        self.source = list(module.parameters())
         self.names = [name for name, _ in module.named_parameters()]
         self.values = [p.detach().clone() for p in self.source]
 
@@ -65,7 +63,7 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._name = path, name
 
-    def __call__(self, **values: Any) -> None:
+    def __call__(self, **values: object) -> None:
         """Write one entry; tensors are read back, so call it rarely."""
         plain = {k: (v.item() if isinstance(v, Tensor) else v) for k, v in values.items()}
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in plain.items()}
@@ -74,8 +72,8 @@ class Log:
         print(self._name, *(f"{k}={v}" for k, v in rounded.items()), flush=True)
 
 
-def save(path: Path, value: Any) -> None:
+def save(path: Path, value: object) -> None:
     """Write a torch file whole or not at all."""
     partial = path.with_suffix(".tmp")
     torch.save(value, partial)
-    os.replace(partial, path)
+    partial.replace(path)
