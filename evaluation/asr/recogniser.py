@@ -107,8 +107,10 @@ def load(asr: str, *, threads: int = 1) -> Recogniser:
 def _embedded(asr: str, directory: Path, threads: int) -> Recogniser:
     model = load_ear(directory)
     provenance = _versions() | {"asr": asr, "asr_sha256": read_manifest(directory)["sha256"]}
-    # The ear ends at once where nothing is said; Whisper's default forbids that first token.
-    return Recogniser(asr, model, provenance, threads=threads, decoding={"suppress_blank": False})
+    # The ear ends at once where nothing is said: Whisper's default forbids that first token, and
+    # divides by the length of the text, here 0, unless it is told of a penalty.
+    decoding = {"suppress_blank": False, "length_penalty": 1.0}
+    return Recogniser(asr, model, provenance, threads=threads, decoding=decoding)
 
 
 def _checkpoint_file(asr: str, threads: int) -> Recogniser:
