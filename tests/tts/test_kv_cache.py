@@ -10,13 +10,14 @@ from tts.kv_cache import (
     quantize_rows,
 )
 
+Cache = DynamicCache | StaticCache | StaticInt8Cache
 CONFIG = DecoderConfig(n_layers=2, width=32, n_heads=4, n_kv_heads=2, ffn_width=48, qk_norm=True)
 CPU = torch.device("cpu")
 SHAPE = (3, 2, 24, 8)
 LENGTHS = [5, 2, 7]
 
 
-def make(kind):
+def make(kind: str) -> Cache:
     if kind == "dynamic":
         return DynamicCache(2, is_ragged=True)
     if kind == "static":
@@ -25,7 +26,7 @@ def make(kind):
 
 
 @torch.inference_mode()
-def run(kind, x):
+def run(kind: str, x: torch.Tensor) -> torch.Tensor:
     """Prefill rows of several lengths, then five steps; the hidden state of each row's last."""
     torch.manual_seed(0)
     decoder, cache = Decoder(CONFIG), make(kind)
@@ -46,7 +47,7 @@ def run(kind, x):
 
 
 @torch.inference_mode()
-def recompute(x):
+def recompute(x: torch.Tensor) -> torch.Tensor:
     torch.manual_seed(0)
     decoder = Decoder(CONFIG)
     rows = []
@@ -59,12 +60,12 @@ def recompute(x):
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [("dynamic", 1e-5), ("static", 1e-5), ("static_int8", 0.05)]
 )
-def test_a_cache_gives_what_recomputing_gives(kind, tolerance):
+def test_a_cache_gives_what_recomputing_gives(kind: str, tolerance: float) -> None:
     x = torch.randn((3, 16, 32), generator=torch.Generator().manual_seed(2))
     assert torch.allclose(run(kind, x), recompute(x), atol=tolerance)
 
 
-def test_a_static_cache_forgets_its_last_use():
+def test_a_static_cache_forgets_its_last_use() -> None:
     x = torch.randn((3, 16, 32), generator=torch.Generator().manual_seed(2))
     decoder, cache = Decoder(CONFIG), make("static")
     slots = torch.arange(7).expand(3, -1)
@@ -79,13 +80,13 @@ def test_a_static_cache_forgets_its_last_use():
     assert dirty.equal(clean)
 
 
-def test_int8_rows_are_off_by_at_most_half_a_scale():
+def test_int8_rows_are_off_by_at_most_half_a_scale() -> None:
     x = torch.randn(4, 6, 10, 16)
     codes, scales = quantize_rows(x)
     assert codes.dtype == torch.int8
     assert ((codes * scales - x).abs() <= scales / 2 + 1e-6).all()
 
 
-def test_int8_takes_zeros():
+def test_int8_takes_zeros() -> None:
     codes, scales = quantize_rows(torch.zeros(1, 1, 1, 8))
     assert (codes * scales).abs().max() == 0

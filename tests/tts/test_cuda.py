@@ -1,0 +1,138 @@
+"""Every axis on a GPU: the same tokens as the fp32 eager reference where the numbers allow it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tts.build import build
+from tts.options import Options, Sampling
+from tts.types import Audio, Built, Utterance
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
+]
+GREEDY = Sampling(temperature=0.0)
+BF16 = {"precision": "bf16"}
+
+# In float32 every way of running gives the same greedy tokens.
+EXACT: list[dict[str, Any]] = [
+    {"attention": "efficient"},
+    {"kv_cache": "none"},
+    {"kv_cache": "static"},
+    {"kv_cache": "static", "attention": "efficient"},
+    {"kv_cache": "static", "compile": "default"},
+    {"kv_cache": "static", "compile": "reduce-overhead"},
+    {"kv_cache": "static", "compile": "reduce-overhead", "attention": "efficient"},
+    {"kv_cache": "static", "compile": "max-autotune"},
+]
+# These change the numbers: they must speak, not repeat the reference.
+ROUNDED: list[dict[str, Any]] = [
+    {"precision": "tf32"},
+    BF16,
+    {"precision": "fp16"},
+    {**BF16, "attention": "flash", "batch_size": 1},
+    {**BF16, "attention": "flash", "kv_cache": "none"},
+    {**BF16, "attention": "cudnn"},
+    {**BF16, "attention": "cudnn", "kv_cache": "static"},
+    {**BF16, "attention": "efficient", "kv_cache": "static", "compile": "reduce-overhead"},
+    {**BF16, "attention": "cudnn", "kv_cache": "static", "compile": "reduce-overhead"},
+    {"kv_cache": "static_int8"},
+    {**BF16, "kv_cache": "static_int8", "compile": "reduce-overhead"},
+    {**BF16, "quantization": "int8_weight_only"},
+    {**BF16, "quantization": "int8_dynamic", "batch_size": 24},
+    {**BF16, "quantization": "int4_weight_only"},
+    {**BF16, "quantization": "fp8"},
+    {**BF16, "quantization": "int8_weight_only", "kv_cache": "static", "compile": "default"},
+    {
+        **BF16,
+        "quantization": "int8_weight_only",
+        "kv_cache": "static",
+        "compile": "reduce-overhead",
+    },
+    {**BF16, "quantization": "fp8", "kv_cache": "static", "compile": "reduce-overhead"},
+    {
+        **BF16,
+        "quantization": "int4_weight_only",
+        "kv_cache": "static",
+        "compile": "reduce-overhead",
+    },
+]
+
+
+@pytest.fixture
+def on_gpu(voice: Path) -> Callable[..., Built]:
+    def make(**options: object) -> Built:
+        return build(f"embedded:{voice}", Options(**options), "cuda")  # type: ignore[arg-type]
+
+    return make
+
+
+def speak(built: Built, utterances: list[Utterance]) -> list[Audio]:
+    size = built.synthesizer.options.batch_size  # type: ignore[attr-defined]
+    audios = []
+    for i in range(0, len(utterances), size):
+        audios += built.synthesizer.synthesize(utterances[i : i + size])
+    return audios
+
+
+@pytest.mark.parametrize("options", EXACT, ids=str)
+def test_float32_tokens_are_equal(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], options: dict[str, Any]
+) -> None:
+    reference = speak(on_gpu(sampling=GREEDY, batch_size=3), utterances)
+    found = speak(on_gpu(sampling=GREEDY, batch_size=3, **options), utterances)
+    assert [a.tokens for a in found] == [a.tokens for a in reference]
+    for audio, expected in zip(found, reference, strict=True):
+        assert np.abs(audio.samples - expected.samples).max() < 1e-3
+
+
+@pytest.mark.parametrize("options", ROUNDED, ids=str)
+def test_rounded_numbers_speak(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], options: dict[str, Any]
+) -> None:
+    built = on_gpu(**{"sampling": GREEDY, "batch_size": 3, **options})
+    audios = speak(built, utterances)
+    assert all(np.isfinite(audio.samples).all() and len(audio.samples) for audio in audios)
+    assert [a.tokens for a in speak(built, utterances)] == [a.tokens for a in audios]
+
+
+def test_a_gpu_speaks_the_tokens_of_a_cpu(
+    on_gpu: Callable[..., Built], speak_with: Callable[..., Built], utterances: list[Utterance]
+) -> None:
+    options = {"sampling": Sampling(temperature=1.0), "batch_size": 3}
+    on_cpu = speak(speak_with(**options), utterances)
+    found = speak(on_gpu(**options), utterances)
+    assert [a.tokens for a in found] == [a.tokens for a in on_cpu]
+
+
+def test_a_captured_step_is_used_again_by_the_next_batch(
+    on_gpu: Callable[..., Built], utterances: list[Utterance]
+) -> None:
+    built = on_gpu(kv_cache="static", compile="reduce-overhead", batch_size=1)
+    first = speak(built, utterances)
+    assert [a.tokens for a in speak(built, utterances)] == [a.tokens for a in first]
+    assert built.synthesizer.observed()["cuda_graphs"] == "1"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", [{}, {"kv_cache": "static", "compile": "reduce-overhead"}])
+def test_a_stream_is_what_one_shot_gives(
+    on_gpu: Callable[..., Built], options: dict[str, Any]
+) -> None:
+    voice = on_gpu(**options).synthesizer
+    utterance = Utterance(id="a", text="One two three. Four five six seven!", seed=3)
+    whole = voice.synthesize([utterance])[0].samples
+    joined = np.concatenate([chunk.samples for chunk in voice.stream(utterance)])
+    assert np.abs(joined - whole).max() < 1e-3
+
+
+def test_memory_is_on_the_gpu(on_gpu: Callable[..., Built]) -> None:
+    before = torch.cuda.memory_allocated()
+    built = on_gpu()
+    assert torch.cuda.memory_allocated() > before
+    assert built.applied[0].detail.endswith("cuda:0")

@@ -1,0 +1,106 @@
+from typing import Any
+
+import pytest
+
+from tts.device import DeviceCaps, probe
+from tts.options import Options, Sampling
+from tts.validity import canonical, choices, refusal
+
+COMMON: dict[str, Any] = {"memory_bytes": 2**35, "n_threads": 2, "cpu_flags": ("avx2",)}
+CPU = DeviceCaps(type="cpu", name="a CPU", torch_name="cpu", capability=None, **COMMON)
+H200 = DeviceCaps(type="cuda", name="H200", torch_name="cuda:0", capability=(9, 0), **COMMON)
+A100 = DeviceCaps(type="cuda", name="A100", torch_name="cuda:0", capability=(8, 0), **COMMON)
+T4 = DeviceCaps(type="cuda", name="T4", torch_name="cuda:0", capability=(7, 5), **COMMON)
+
+REFUSED = [
+    (CPU, {"precision": "tf32"}, "precision", "TF32"),
+    (CPU, {"attention": "efficient"}, "attention", "CUDA kernel"),
+    (CPU, {"attention": "cudnn"}, "attention", "CUDA kernel"),
+    (CPU, {"quantization": "int4_weight_only", "precision": "bf16"}, "quantization", "sm_80"),
+    (CPU, {"quantization": "fp8"}, "quantization", "sm_89"),
+    (CPU, {"compile": "max-autotune"}, "compile", "another shape"),
+    (H200, {"compile": "default", "kv_cache": "none"}, "compile", "another shape"),
+    (H200, {"attention": "flash"}, "attention", "16-bit"),
+    (H200, {"attention": "cudnn", "precision": "tf32"}, "attention", "16-bit"),
+    (H200, {"attention": "flash", "precision": "bf16", "kv_cache": "static"}, "attention", "mask"),
+    (H200, {"attention": "flash", "precision": "bf16", "batch_size": 2}, "attention", "unequal"),
+    (H200, {"quantization": "int4_weight_only", "precision": "fp16"}, "quantization", "bf16"),
+    (H200, {"quantization": "int8_dynamic", "batch_size": 16}, "quantization", "17"),
+    (A100, {"quantization": "fp8"}, "quantization", "sm_89"),
+    (T4, {"precision": "tf32"}, "precision", "sm_80"),
+    (T4, {"attention": "flash", "precision": "fp16"}, "attention", "sm_80"),
+]
+
+ALLOWED = [
+    (CPU, {}),
+    (CPU, {"precision": "fp16", "attention": "flash", "kv_cache": "static", "batch_size": 8}),
+    (CPU, {"quantization": "int8_dynamic", "compile": "default", "kv_cache": "static_int8"}),
+    (H200, {"attention": "flash", "precision": "bf16"}),
+    (H200, {"attention": "flash", "precision": "bf16", "kv_cache": "none", "batch_size": 8}),
+    (H200, {"attention": "cudnn", "precision": "bf16", "kv_cache": "static"}),
+    (H200, {"quantization": "fp8", "precision": "bf16"}),
+    (H200, {"quantization": "int8_dynamic", "batch_size": 32}),
+    (H200, {"compile": "reduce-overhead", "kv_cache": "static_int8", "precision": "tf32"}),
+    (A100, {"quantization": "int4_weight_only", "precision": "bf16"}),
+]
+
+
+@pytest.mark.parametrize(("caps", "options", "axis", "words"), REFUSED)
+def test_refused_with_its_reason(
+    caps: DeviceCaps, options: dict[str, Any], axis: str, words: str
+) -> None:
+    found = refusal(Options(**options), caps)
+    assert found is not None
+    assert found.axis == axis
+    assert words in found.reason
+
+
+@pytest.mark.parametrize(("caps", "options"), ALLOWED)
+def test_allowed(caps: DeviceCaps, options: dict[str, Any]) -> None:
+    assert refusal(Options(**options), caps) is None
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_a_cpu_has_one_way_to_compile(mode: str) -> None:
+    assert canonical(Options(compile=mode), CPU).compile == "default"
+    assert canonical(Options(compile=mode), H200).compile == mode
+
+
+def test_greedy_forgets_its_limits() -> None:
+    sampling = Sampling(temperature=0.0, top_p=0.5, top_k=7, min_p=0.1)
+    assert canonical(Options(sampling=sampling), CPU).sampling == Sampling(
+        temperature=0.0, top_p=1.0
+    )
+
+
+@pytest.mark.parametrize(("caps", "options"), ALLOWED)
+def test_canonical_is_idempotent(caps: DeviceCaps, options: dict[str, Any]) -> None:
+    once = canonical(Options(**options), caps)
+    assert canonical(once, caps) == once
+
+
+def test_choices_of_a_cpu() -> None:
+    assert choices("precision", CPU) == ("fp32", "bf16", "fp16")
+    assert choices("quantization", CPU) == ("none", "int8_weight_only", "int8_dynamic")
+    assert choices("attention", CPU) == ("math", "flash")
+    assert choices("compile", CPU) == ("none", "default")
+    assert choices("kv_cache", CPU) == ("none", "dynamic", "static", "static_int8")
+
+
+def test_an_h200_can_do_every_value() -> None:
+    assert choices("precision", H200) == ("fp32", "tf32", "bf16", "fp16")
+    assert len(choices("quantization", H200)) == 5
+    assert len(choices("compile", H200)) == 4
+    assert len(choices("attention", H200)) == 4
+
+
+def test_choices_of_no_axis() -> None:
+    with pytest.raises(ValueError, match="axis 'batch_size'"):
+        choices("batch_size", CPU)
+
+
+def test_this_machine_has_a_cpu() -> None:
+    caps = probe("cpu")
+    assert caps.type == "cpu"
+    assert caps.memory_bytes > 2**28
+    assert caps.n_threads >= 1
