@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ def run(args: argparse.Namespace) -> int:
 
     from evaluation.asr import load
 
-    print(load(args.asr).transcribe(samples))
+    heard = load(args.asr).transcribe(samples)
+    print(heard)
+    if not heard:
+        print("mosgate: no words were heard", file=sys.stderr)
     return Exit.WINNER
 
 

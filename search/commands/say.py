@@ -27,9 +27,12 @@ def run(args: argparse.Namespace) -> int:
     text = _text(args.text)
     options = options_from(assignments(args.set))
 
+    import torch
+
     from tts.build import build
     from tts.types import Utterance
 
+    torch.set_num_threads(1)  # as a sweep times it: small layers gain nothing from more
     built = build(args.model, options, args.device)
     began = time.perf_counter()
     (audio,) = built.synthesizer.synthesize([Utterance(id="say", text=text, seed=args.seed)])

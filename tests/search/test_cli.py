@@ -393,6 +393,16 @@ def test_hear_resamples_and_mixes(
     assert capsys.readouterr().out == "float32 (16000,)\n"
 
 
+@pytest.mark.slow
+def test_what_is_said_is_heard(tmp_path: Path, capsys: Capture) -> None:
+    """The voice and the ear that ship with us."""
+    target = str(tmp_path / "a.wav")
+    assert cli.main(["say", "Hello.", "-o", target, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert cli.main(["hear", target]) == 0
+    assert "hello" in capsys.readouterr().out.lower()
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\n"
