@@ -252,6 +252,8 @@ def _what_was_rejected(result: SweepResult) -> str:
     counts = rejection_counts(result.records)
     accepted = len(tried) - counts.total()
     if not counts:
+        if len(tried) == 1:
+            return "The only candidate was accepted."
         return f"All {len(tried)} candidates were accepted." if tried else "No candidate was run."
     listed = ", ".join(f"{n} × {reason}" for reason, n in counts.most_common())
     return f"{accepted} of {len(tried)} candidates were accepted; rejected: {listed}."
