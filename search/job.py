@@ -22,7 +22,6 @@ class Job:
         repeats: Timed batches.
         warmup: Batches before them.
         texts: What the timed batches speak, in turn.
-        threads: CPU threads; 0 leaves it to torch.
         measure_ttfa: Whether to time the first chunk of a stream (batch 1).
         utterances: Prompts to speak for the judge: id, text and seed; may be empty.
         render: The baseline's speech tokens to render: id and a list of tokens per sentence.
@@ -37,7 +36,6 @@ class Job:
     repeats: int
     warmup: int
     texts: tuple[str, ...]
-    threads: int
     measure_ttfa: bool
     utterances: tuple[Mapping[str, Any], ...] = ()
     render: tuple[Mapping[str, Any], ...] = ()

@@ -51,17 +51,30 @@ class ChildExit:
 
 
 class Child:
-    """A worker process; a context manager that leaves nothing behind."""
+    """A worker process; a context manager that leaves nothing behind.
 
-    def __init__(self, job_path: Path, log_path: Path) -> None:
+    Args:
+        log_path: Takes its output until it has a job.
+        environment: Variables on top of this process's.
+        warm: Whether it loads its libraries before it has a job.
+    """
+
+    def __init__(
+        self, log_path: Path, environment: Mapping[str, str] | None = None, *, warm: bool = False
+    ) -> None:
         reader, writer = os.pipe()
-        command = [sys.executable, "-m", "search.worker", str(job_path), str(writer)]
+        command = [sys.executable, "-m", "search.worker", str(writer), str(os.getpid())]
         try:
             with log_path.open("ab") as log:
                 self.process = subprocess.Popen(
-                    [*command, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    pass_fds=(writer,), start_new_session=True, env=_environment(),
-                )  # fmt: skip
+                    [*command, "warm"] if warm else command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(writer,),
+                    start_new_session=True,
+                    env={**_environment(), **(environment or {})},
+                )
         except OSError:
             os.close(reader)
             raise
@@ -69,6 +82,13 @@ class Child:
             os.close(writer)
         os.set_blocking(reader, False)
         self.reader, self.buffer = reader, b""
+
+    def begin(self, job_path: Path) -> None:
+        """Give it its job; from here on its output goes to ``worker.log`` beside the job."""
+        assert self.process.stdin is not None
+        # A child that died before this is told by its exit, not by the broken pipe.
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(f"{job_path}\n".encode())
 
     def __enter__(self) -> Child:
         return self
@@ -79,7 +99,14 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, however far it is."""
         self.kill()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         os.close(self.reader)
 
     def messages(self, timeout_s: float) -> tuple[list[Message], bool]:
@@ -111,6 +138,47 @@ def _environment() -> dict[str, str]:
     # The child runs with the sweep's own working tree first on its path, wherever it is started.
     paths = [path or str(Path.cwd()) for path in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+class Standby:
+    """Keeps one process ready that has loaded its libraries, where cores are to spare for it.
+
+    Every trial still has a fresh process: one that has done nothing but import.
+
+    Args:
+        log_path: Takes the output of processes without a job.
+        environment: Variables of the children.
+        enabled: Whether to keep one ready.
+    """
+
+    def __init__(self, log_path: Path, environment: Mapping[str, str], *, enabled: bool) -> None:
+        self.log_path, self.environment, self.enabled = log_path, environment, enabled
+        self.ready: Child | None = None
+
+    def __enter__(self) -> Standby:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.ready is not None:
+            self.ready.close()
+
+    def prepare(self) -> None:
+        """Start the next process, unless one is ready."""
+        if self.enabled and self.ready is None:
+            self.ready = Child(self.log_path, self.environment, warm=True)
+
+    def take(self) -> Child:
+        """Return a process without a job."""
+        child, self.ready = self.ready, None
+        if child is not None and child.process.poll() is not None:
+            child.close()
+            child = None
+        return child or Child(self.log_path, self.environment)
 
 
 def watch(

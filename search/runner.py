@@ -16,6 +16,7 @@ from search.events import Event, PhaseStarted, TrialFinished, TrialStarted
 from search.folder import StudyFolder
 from search.job import Job
 from search.judging import Brief, Reference
+from search.process import Standby
 from search.prompts import PromptSet
 from search.record import Role, TrialRecord, write_record
 from search.scoring import Scoring, plain, quality_metrics
@@ -25,6 +26,7 @@ from tts.options import Options
 
 # Utterances whose baseline tokens every candidate renders, for PESQ.
 N_RENDER = 8
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Runner:
@@ -54,6 +56,23 @@ class Runner:
         self.conditions, self.environment, self.device = conditions, environment, device
         self.on_event = on_event
         self.records = folder.records()
+        # Where cores are to spare: on a GPU, beside a model that leaves the CPU alone.
+        self.standby = Standby(
+            folder.path / "standby.log", self.child_environment(), enabled=device != "cpu"
+        )
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the variables that trials run under.
+
+        Compiled code is kept within the study: what ran on this machine before does not matter.
+        """
+        n = self.config.measure.threads
+        threads = dict.fromkeys(THREAD_VARIABLES, str(n)) if n else {}
+        compiled = self.folder.path.resolve() / "compiled"
+        return {
+            **threads, "TORCHINDUCTOR_CACHE_DIR": str(compiled / "inductor"),
+            "TRITON_CACHE_DIR": str(compiled / "triton"),
+        }  # fmt: skip
 
     @property
     def overlap(self) -> bool:
@@ -156,7 +175,6 @@ class Runner:
             repeats=config.measure.repeats,
             warmup=config.measure.warmup,
             texts=config.measure.texts,
-            threads=config.measure.threads,
             measure_ttfa=wants_ttfa or options.batch_size == 1,
             utterances=tuple(asdict(u) for u in prompts.utterances),
             render=tuple({"id": k, "tokens": v} for k, v in tokens.items()),
@@ -170,11 +188,13 @@ class Runner:
         def on_phase(phase: str) -> None:
             deadline_s = deadlines.get(phase, 0.0)
             self.on_event(PhaseStarted(number=number, phase=phase, deadline_s=deadline_s))
+            if phase == "synthesize":  # nothing is timed from here on
+                self.standby.prepare()
 
         def should_stop() -> str:
             return "the study's time is over" if self.left_s <= keep_s else ""
 
-        return Trial(job, brief, deadlines, self.scoring, on_phase, should_stop)
+        return Trial(job, brief, deadlines, self.scoring, self.standby, on_phase, should_stop)
 
     def record(
         self, candidate: Candidate, role: Role, number: int, digest: str, outcome: Outcome,

@@ -26,24 +26,24 @@ Point = Mapping[str, Choice]
 # Beyond this many points the grid is not walked through, only sampled.
 MAX_WALK = 200_000
 
-# Ideas that often work, tried before the search proper; what they leave out is the baseline's.
+# Ideas that often work, tried before the search proper, the quick ones first; what they leave out
+# is the baseline's.
 RECIPES: Mapping[str, Point] = {
     "static-cache": {"kv_cache": "static"},
     "no-guidance": {"cfg_weight": 1.0},
-    "efficient-attention": {"attention": "efficient"},
-    "compiled": {"compile": "default", "kv_cache": "static"},
-    "bf16-graphs": {"precision": "bf16", "compile": "reduce-overhead", "kv_cache": "static"},
-    "tf32-graphs": {"precision": "tf32", "compile": "reduce-overhead", "kv_cache": "static"},
+    "flash": {"precision": "bf16", "attention": "flash"},
+    "int8-dynamic": {"quantization": "int8_dynamic"},
     "no-guidance-graphs": {
         "precision": "bf16", "compile": "reduce-overhead", "kv_cache": "static",
         "cfg_weight": 1.0,
     },
-    "no-guidance-compiled": {"compile": "default", "kv_cache": "static", "cfg_weight": 1.0},
-    "flash": {"precision": "bf16", "attention": "flash"},
-    "int8-weights": {
-        "quantization": "int8_weight_only", "compile": "default", "kv_cache": "static",
+    "bf16-graphs": {"precision": "bf16", "compile": "reduce-overhead", "kv_cache": "static"},
+    "tf32-graphs": {"precision": "tf32", "compile": "reduce-overhead", "kv_cache": "static"},
+    "compiled": {"compile": "default", "kv_cache": "static"},
+    "int8-graphs": {
+        "precision": "bf16", "quantization": "int8_weight_only", "compile": "reduce-overhead",
+        "kv_cache": "static",
     },
-    "int8-dynamic": {"quantization": "int8_dynamic"},
     "fp8-graphs": {
         "precision": "bf16", "quantization": "fp8", "compile": "reduce-overhead",
         "kv_cache": "static",
@@ -144,8 +144,9 @@ def _choices(config: SweepConfig, caps: DeviceCaps, axis: str) -> tuple[Choice, 
     able = validity.choices(axis, caps)
     if listed == AUTO:
         return able
+    found: dict[Choice, None] = {}
     for i, choice in enumerate(listed):
-        # A value may stand for an equivalent one, such as CUDA graphs on a CPU.
+        # A value may stand for an equivalent one, such as CUDA graphs on a CPU: one is enough.
         equivalent = validity.canonical(options_of({axis: choice}), caps).flat()[axis]
         if equivalent not in able:
             refusal = validity.refusal(options_of({axis: choice}), caps)
@@ -154,7 +155,8 @@ def _choices(config: SweepConfig, caps: DeviceCaps, axis: str) -> tuple[Choice, 
                 f"space.{axis}.{i}",
                 f"{choice}: {reason}; here {', '.join(able)} can run, or use `auto`",
             )
-    return listed
+        found[equivalent] = None
+    return tuple(found)
 
 
 def recipes(config: SweepConfig, space: Space) -> tuple[list[Candidate], list[str]]:
@@ -169,14 +171,15 @@ def recipes(config: SweepConfig, space: Space) -> tuple[list[Candidate], list[st
     for i, name in enumerate(names):
         if name not in RECIPES:
             raise config.error(f"recipes.{i}", unknown(name, tuple(RECIPES)))
-        outside = [a for a, v in RECIPES[name].items() if v not in space.choices[a]]
-        if outside:
-            able = ", ".join(str(choice) for choice in space.choices[outside[0]])
-            skipped.append(f"recipe {name} skipped: {outside[0]} is limited to {able}")
-            continue
         candidate = space.candidate(options_of({**config.baseline.flat(), **RECIPES[name]}), name)
         if isinstance(candidate, InapplicableError):
             skipped.append(f"recipe {name} skipped: {candidate}")
+            continue
+        ran = candidate.options.flat()
+        outside = [axis for axis in RECIPES[name] if ran[axis] not in space.choices[axis]]
+        if outside:
+            able = ", ".join(str(choice) for choice in space.choices[outside[0]])
+            skipped.append(f"recipe {name} skipped: {outside[0]} is limited to {able}")
         else:
             found.append(candidate)
     return found, skipped

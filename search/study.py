@@ -76,6 +76,7 @@ def run_sweep(
         scoring = stack.enter_context(Scoring(scorer))
         environment |= {f"judge.{k}": v for k, v in scorer.provenance().items()}
         runner = Runner(config, folder, scoring, conditions, environment, caps.torch_name, on_event)
+        stack.enter_context(runner.standby)
         sweep = Sweep(runner, space, known, prompts, on_event, report)
         sweep.begin(caps.name, skipped)
         result = sweep.run()

@@ -14,7 +14,7 @@ from evaluation.scores import UtteranceScores
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief, Collected, Judging, silent
-from search.process import TIMEOUT, Child, classify, watch
+from search.process import TIMEOUT, Standby, classify, watch
 from search.record import DETERMINISTIC, Failure, Status, write_atomically
 from search.scoring import Scoring, plain
 
@@ -52,6 +52,7 @@ class Trial:
         brief: What the judge must know.
         deadlines: Seconds per phase.
         scoring: Scores the audio.
+        standby: Gives the processes.
         on_phase: Told of each phase.
         should_stop: Polled; a reason ends the trial without a record.
     """
@@ -62,11 +63,12 @@ class Trial:
         brief: Brief,
         deadlines: Mapping[str, float],
         scoring: Scoring,
+        standby: Standby,
         on_phase: Callable[[str], None],
         should_stop: Callable[[], str],
     ) -> None:
         self.job, self.brief, self.deadlines, self.scoring = job, brief, deadlines, scoring
-        self.on_phase, self.should_stop = on_phase, should_stop
+        self.standby, self.on_phase, self.should_stop = standby, on_phase, should_stop
         self.folder = Path(job.folder)
 
     def run(self) -> Outcome:
@@ -100,7 +102,8 @@ class Trial:
             return self.should_stop() or (REJECTED if judging.rejected() else "")
 
         log = self.folder / "worker.log"
-        with Child(self.folder / "job.json", log) as child:
+        with self.standby.take() as child:
+            child.begin(self.folder / "job.json")
             ended = watch(child, self.deadlines, judging.take, stop)
         if ended.stopped not in ("", TIMEOUT, REJECTED):
             raise BudgetOverError(ended.stopped)

@@ -1,7 +1,7 @@
-"""The child: runs one trial and reports. ``python -m search.worker JOB.json PIPE_FD PARENT_PID``.
+"""The child: runs one trial and reports. ``python -m search.worker PIPE_FD PARENT_PID [warm]``.
 
-Imports are late on purpose: the phase "load" starts at once, and neither Optuna nor MLflow is ever
-loaded here.
+The job's path comes on standard input. Imports are late on purpose: the phase "load" starts at
+once, and neither Optuna nor MLflow is ever loaded here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import importlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from tts.types import Audio, Built
 
 PR_SET_PDEATHSIG = 1
-# Read when torch is loaded, which is later.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LIBRARIES = ("soundfile", "soxr", "search.benchmark", "tts.adapters.embedded", "tts.build")
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.I)
 JUDGE_RATE_HZ = 16_000
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -58,23 +58,43 @@ class Reporter:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the job of the command line; 0 when it was finished, 1 when an error was reported."""
-    job_path, fd, parent = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    """Wait for a job on standard input and run it.
+
+    Returns:
+        0 when the job was finished or none came, 1 when an error was reported.
+    """
+    fd, parent = int(arguments[0]), int(arguments[1])
     _die_with(parent)
     os.set_inheritable(fd, False)
     faulthandler.enable()
-    reporter = Reporter(fd)
+    if "warm" in arguments:
+        _load_libraries()
+    line = sys.stdin.readline().strip()
+    if not line:
+        return 0
+    job_path, reporter = Path(line), Reporter(fd)
     try:
-        job = Job.from_json(job_path.read_text(encoding="utf-8"))
-        if job.threads:
-            os.environ |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
-        run(job, reporter)
+        _redirect_output(job_path.parent / "worker.log")
+        run(Job.from_json(job_path.read_text(encoding="utf-8")), reporter)
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent must hear of it
         traceback.print_exc()
         reporter.send(error={"kind": kind_of(error), "message": _describe(error)})
         return 1
     reporter.send(done=True)
     return 0
+
+
+def _load_libraries() -> None:
+    """Load what every job needs; what fails here fails again, and is told, in the job."""
+    with suppress(Exception):
+        for name in LIBRARIES:
+            importlib.import_module(name)
+
+
+def _redirect_output(log_path: Path) -> None:
+    with log_path.open("ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 def _die_with(parent: int) -> None:

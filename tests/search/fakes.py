@@ -23,9 +23,10 @@ from tts.types import Applied, Audio, AudioChunk, Built, Samples, Utterance
 
 RATE_HZ = 16_000
 FINE, POOR = 0.7, 0.9
-REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE, HANG_AND_IGNORE, ONCE, FULL_DISK = (
-    0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19, 0.21,
+REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE = (
+    0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17,
 )  # fmt: skip
+HANG_AND_IGNORE, ONCE, FULL_DISK, KILLED = 0.18, 0.19, 0.21, 0.22
 SPEED = {"none": 0.03, "default": 0.01, "max-autotune": 0.02}
 
 
@@ -86,6 +87,8 @@ def _fail(fault: float) -> None:
         raise torch.OutOfMemoryError("tried to allocate 80.00 GiB")
     if fault == ABORT:
         os.abort()
+    if fault == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
     if fault == HANG:
         time.sleep(3600)
     if fault == HANG_AND_IGNORE:

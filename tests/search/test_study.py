@@ -21,7 +21,7 @@ from search.record import SweepResult, TrialRecord, read_records
 from search.sampler import DIGEST
 from search.study import run_sweep
 from tests.search import fakes
-from tests.search.test_trial import _running
+from tests.search.test_trial import working_in
 
 SWEEP = f"""
 study: a
@@ -138,11 +138,11 @@ def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConf
     root = tmp_path / "mlruns"
     before = {p: p.read_bytes() for p in (root / "a" / "trials").glob("*/record.json")}
     assert len(before) == 2
-    job = next((root / "a" / "trials").glob("0002-*/job.json"))
+    trial = next((root / "a" / "trials").glob("0002-*"))
     deadline = time.monotonic() + 10
-    while _running(job) and time.monotonic() < deadline:
+    while working_in(trial) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _running(job)
+    assert not working_in(trial)
     started: list[int] = []
 
     def note(event: Event) -> None:
@@ -181,8 +181,8 @@ def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
     assert [r.number for r in result.records] == [0, 1]
     assert result.winner == result.records[1]
     assert [n for n in notices if "trial 1 could not be reported (the tracking server" in n]
-    job = next((root / "a" / "trials").glob("0002-*/job.json"))
-    assert not _running(job)
+    trial = next((root / "a" / "trials").glob("0002-*"))
+    assert not working_in(trial)
 
 
 def test_a_baseline_that_trips_the_guards_ends_the_sweep(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,6 +16,7 @@ from evaluation.gate import GateConfig
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief, Reference
+from search.process import Standby
 from search.record import Failure
 from search.scoring import Scoring
 from search.trial import BudgetOverError, Outcome, Trial, is_transient
@@ -45,12 +44,12 @@ def run(
     should_stop: Callable[[], str] = lambda: "",
     utterances: tuple[Utterance, ...] = UTTERANCES,
     batch_size: int = 1,
+    warm: bool = False,
 ) -> Outcome:
     options = Options(batch_size=batch_size, sampling=Sampling(temperature=temperature))
     job = Job(
         folder=str(folder), model="tests.search.fakes:FakeVoice", device="cpu",
-        options=options.to_mapping(), repeats=5, warmup=1, texts=("la",), threads=1,
-        measure_ttfa=True,
+        options=options.to_mapping(), repeats=5, warmup=1, texts=("la",), measure_ttfa=True,
         utterances=tuple(asdict(u) for u in utterances), n_render_own=2,
     )  # fmt: skip
     brief = Brief(
@@ -58,7 +57,9 @@ def run(
         reference=reference,
     )  # fmt: skip
     limits = {**DEADLINES, **(deadlines or {})}
-    return Trial(job, brief, limits, scoring, lambda phase: None, should_stop).run()
+    with Standby(folder / "standby.log", {}, enabled=warm) as standby:
+        standby.prepare()
+        return Trial(job, brief, limits, scoring, standby, lambda phase: None, should_stop).run()
 
 
 def test_a_trial_that_works(tmp_path: Path, scoring: Scoring) -> None:
@@ -75,6 +76,16 @@ def test_a_trial_that_works(tmp_path: Path, scoring: Scoring) -> None:
     assert got.observed == {"kernel": "none"}
     assert len(list((tmp_path / "audio").glob("*.wav"))) == 9
     assert len(list((tmp_path / "render").glob("*.wav"))) == 2
+
+
+def test_a_process_that_stood_by_runs_a_trial_like_any_other(
+    tmp_path: Path, scoring: Scoring
+) -> None:
+    outcome = run(tmp_path, scoring, warm=True)
+    assert (outcome.status, outcome.attempts) == ("completed", 1)
+    again = run(tmp_path, scoring, fakes.ABORT, warm=True)
+    assert again.failure is not None
+    assert "Fatal Python error: Aborted" in again.failure.message
 
 
 @pytest.mark.parametrize(
@@ -152,13 +163,14 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     job = Job(
         folder=str(tmp_path), model="tests.search.fakes:FakeVoice", device="cpu",
         options=Options(sampling=Sampling(temperature=fakes.HANG)).to_mapping(), repeats=5,
-        warmup=1, texts=("la",), threads=1, measure_ttfa=False,
+        warmup=1, texts=("la",), measure_ttfa=False,
     )  # fmt: skip
     (tmp_path / "job.json").write_text(job.to_json())
     code = (
         "import pathlib, sys, time; from search.process import Child\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "child = Child(folder / 'job.json', folder / 'worker.log')\n"
+        "child = Child(folder / 'start.log')\n"
+        "child.begin(folder / 'job.json')\n"
         "while not any(m.get('phase') == 'compile' for m in child.messages(1.0)[0]): pass\n"
         "print(child.process.pid, flush=True); time.sleep(60)\n"
     )
@@ -187,25 +199,18 @@ def _runs(pid: int) -> bool:
 def test_a_child_killed_from_outside_is_told_as_out_of_memory(
     tmp_path: Path, scoring: Scoring
 ) -> None:
-    def assassinate() -> None:
-        while not (found := _running(tmp_path / "job.json")):
-            time.sleep(0.02)
-        os.kill(found, signal.SIGKILL)
-
-    seen = threading.Thread(target=assassinate)
-    seen.start()
-    outcome = run(tmp_path, scoring, fakes.HANG)
-    seen.join()
+    outcome = run(tmp_path, scoring, fakes.KILLED)
     assert outcome.failure is not None
     assert outcome.failure.kind == "oom"
     assert "SIGKILL" in outcome.failure.message
 
 
-def _running(job: Path) -> int:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def working_in(folder: Path) -> int:
+    """Return the process whose output goes to a trial folder's log, or 0."""
+    for path in Path("/proc").glob("[0-9]*/fd/1"):
         try:
-            if str(job) in path.read_text():
-                return int(path.parent.name)
+            if path.readlink() == folder.resolve() / "worker.log":
+                return int(path.parts[2])
         except OSError:
             continue
     return 0
