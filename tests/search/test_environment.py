@@ -1,0 +1,79 @@
+"""What a content address is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.config import PromptsConfig, SweepConfig, digest_of
+from search.environment import describe, model_digest, study_conditions, trial_digest
+from search.errors import ConfigError
+from search.prompts import PromptSet
+from search.space import resolve
+from tests.search.test_space import CPU
+from tts.options import Options
+from tts.types import Utterance
+
+UTTERANCES = (Utterance(id="a", text="la", seed=1),)
+PROMPTS = PromptSet(utterances=UTTERANCES, references={"a": "la"})
+
+
+def conditions(prompts: PromptSet = PROMPTS, **changes: object) -> dict[str, str]:
+    values = {"study": "a", "prompts": PromptsConfig(path="p"), **changes}
+    config = SweepConfig(**values)  # type: ignore[arg-type]
+    return study_conditions(config, resolve(config, CPU), describe(CPU, 1), prompts)
+
+
+def test_weights_are_known_by_their_bytes(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    model = f"embedded:{tmp_path}"
+    first = model_digest(model)
+    assert model_digest(model) == first
+    (tmp_path / "manifest.json").write_text("{ }")
+    assert model_digest(model) != first
+
+
+@pytest.mark.parametrize("model", ["embedded:/nowhere", "no_such_module:Voice", "a.b.c:Voice"])
+def test_a_model_that_is_not_there_is_named(model: str) -> None:
+    with pytest.raises(ConfigError, match="model: "):
+        model_digest(model)
+
+
+def test_an_adapter_is_known_by_its_source() -> None:
+    assert model_digest("tests.search.fakes:FakeVoice") == model_digest("tests.search.fakes:Other")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("asr", {"asr": "base.en"}),
+        ("baseline", {"baseline": Options(precision="bf16")}),
+        ("objectives", {"objectives": ("rtf",)}),
+        ("slo", {"slo": {"rtf": 1.0}}),
+        ("prompts", {"prompts": PromptSet(utterances=(), references={})}),
+    ],
+)
+def test_what_decides_results_is_a_condition(name: str, changes: dict[str, object]) -> None:
+    first = conditions()
+    if name == "prompts":
+        other = conditions(PromptSet(utterances=(), references={}))
+    else:
+        other = conditions(**changes)
+    assert {k for k in first if first[k] != other[k]} == {name}
+
+
+def test_what_does_not_is_none() -> None:
+    assert conditions(seed=7, recipes=(), sampler="gp") == conditions()
+
+
+def test_a_trial_is_known_by_options_and_utterances() -> None:
+    first = trial_digest(Options(), conditions(), UTTERANCES)
+    assert first == trial_digest(Options(), conditions(), UTTERANCES)
+    assert first != trial_digest(Options(precision="bf16"), conditions(), UTTERANCES)
+    assert first != trial_digest(Options(), conditions(), ())
+    assert first != trial_digest(Options(), {**conditions(), "device": "another"}, UTTERANCES)
+
+
+def test_digests_do_not_depend_on_the_order_of_keys() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
