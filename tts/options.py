@@ -106,7 +106,7 @@ class Options:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _check_types(value: Any) -> None:
+def _check_types(value: Options | Sampling) -> None:
     hints = get_type_hints(type(value))
     for f in fields(value):
         given, hint = getattr(value, f.name), hints[f.name]

@@ -71,7 +71,7 @@ def digit_values(digits: Tensor) -> Tensor:
 
 @cache
 def fsq_steps(device: torch.device) -> Tensor:
-    """Return (5,), float32: levels less one. Kept, for a graph capture cannot copy from the host."""
+    """Return levels less one, (5,), float32; kept, as a graph capture cannot copy from the host."""
     return torch.tensor(FSQ_LEVELS, dtype=torch.float32, device=device) - 1
 
 
@@ -88,7 +88,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map (batch, width, n) to the same shape; ``mask`` (batch, 1, n) zeroes padding."""
-        h = self.depthwise(x if mask is None else x * mask).transpose(1, 2)
+        h: Tensor = self.depthwise(x if mask is None else x * mask).transpose(1, 2)
         h = self.down(nn.functional.gelu(self.up(self.norm(h)), approximate="tanh"))
         return x + (h * self.scale).transpose(1, 2)
 

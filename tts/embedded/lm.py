@@ -40,6 +40,9 @@ class SpeechLM(nn.Module):
     learned vector per FSQ digit, so rare codes share what their digits mean.
     """
 
+    digits: Tensor
+    has_digits: Tensor
+
     def __init__(self, config: DecoderConfig = LM_CONFIG) -> None:
         super().__init__()
         self.text_embedding = nn.Embedding(N_CHARACTERS, config.width)
@@ -61,7 +64,7 @@ class SpeechLM(nn.Module):
         """Embed speech tokens (batch, n), BOS and EOS included, as (batch, n, width)."""
         row = F.embedding(tokens, self.head.weight)
         digit_sum = self.digit_embedding(self.digits[tokens]).sum(-2)
-        return row + digit_sum * self.has_digits[tokens].to(row.dtype)  # type: ignore[no-any-return]
+        return row + digit_sum * self.has_digits[tokens].to(row.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score the next speech token: (..., width) to (..., N_SPEECH), float32.
