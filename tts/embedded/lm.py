@@ -63,7 +63,7 @@ class SpeechLM(nn.Module):
     def embed_speech(self, tokens: Tensor) -> Tensor:
         """Embed speech tokens (batch, n), BOS and EOS included, as (batch, n, width)."""
         row = F.embedding(tokens, self.head.weight)
-        digit_sum = self.digit_embedding(self.digits[tokens]).sum(-2)
+        digit_sum: Tensor = self.digit_embedding(self.digits[tokens]).sum(-2)
         return row + digit_sum * self.has_digits[tokens].to(row.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
