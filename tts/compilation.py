@@ -85,7 +85,7 @@ class StepGraph:
                 step()
         torch.cuda.current_stream(device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             step()
 
     def __call__(self) -> None:

@@ -51,6 +51,9 @@ def _mix(x: Tensor) -> Tensor:
 class Sampler:
     """Draws tokens from scores.
 
+    Filling rather than ``torch.where`` with a number: that would copy the number from the host,
+    which no graph capture allows.
+
     Args:
         sampling: The parameters.
         device: Where the scores lie.
@@ -100,7 +103,7 @@ class Sampler:
         window = min(REPETITION_WINDOW, tokens.shape[1])
         index = step - 1 - torch.arange(window, device=scores.device)
         recent = tokens.gather(1, index.clamp(min=0).expand(len(tokens), -1))
-        recent = torch.where(index >= 0, recent, scores.shape[1] - 1)
+        recent = recent.masked_fill(index < 0, scores.shape[1] - 1)
         old, penalty = scores.gather(1, recent), self.limits["penalty"]
         return scores.scatter(1, recent, torch.where(old > 0, old / penalty, old * penalty))
 
@@ -137,10 +140,10 @@ class Sampler:
         """
         limits = self.limits
         ranks = torch.arange(p.shape[1], device=p.device)
-        p = torch.where((ranks < limits["top_k"]) & (p >= limits["min_p"] * p[:, :1]), p, 0.0)
+        p = p.masked_fill((ranks >= limits["top_k"]) | (p < limits["min_p"] * p[:, :1]), 0.0)
         p = p / (p.sum(dim=-1, keepdim=True) if total is None else total)
         before = p.cumsum(dim=-1) - p
-        p = torch.where(before < limits["top_p"], p, 0.0)
+        p = p.masked_fill(before >= limits["top_p"], 0.0)
         cumulative = p.cumsum(dim=-1)
         target = u * cumulative[:, -1:]
         n_kept = (p > 0).sum(dim=-1, keepdim=True)

@@ -192,14 +192,14 @@ def _flat(result: dict[str, Any]) -> list[int]:
 
 
 def _report(results: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
+    from benchmarks.provenance import provenance
     from tts.device import probe
 
-    caps = probe(arguments.device)
     return {
-        "device": caps.name,
-        "torch": torch.__version__,
+        **provenance(),
+        "device": probe(arguments.device).name,
+        "model": arguments.model,
+        "threads": arguments.threads,
         "texts": TEXTS,
         "repeats": arguments.repeats,
         "results": [{k: v for k, v in r.items() if k != "logits"} for r in results],

@@ -23,10 +23,14 @@ PARAMETERS = [
 
 
 def draw(
-    sampling: Sampling, scores: torch.Tensor, *, seeds: Any = None, is_graphable: bool = False, tokens: Any = None
+    sampling: Sampling,
+    scores: torch.Tensor,
+    *,
+    is_graphable: bool = False,
+    tokens: torch.Tensor | None = None,
 ) -> torch.Tensor:
     sampler = Sampler(sampling, CPU, is_graphable=is_graphable)
-    keys = row_keys(seeds or [(i, 0) for i in range(len(scores))], CPU)
+    keys = row_keys([(i, 0) for i in range(len(scores))], CPU)
     tokens = torch.zeros((len(scores), 8), dtype=torch.int64) if tokens is None else tokens
     return sampler.draw(scores, keys, STEP, tokens)[:, 0]
 
@@ -83,7 +87,7 @@ def test_a_repeated_token_is_penalised_and_an_old_one_is_not() -> None:
     sampling = Sampling(temperature=0.0, repetition_penalty=1.5)
     tokens = torch.zeros((1, 100), dtype=torch.int64)
     assert draw(sampling, scores, tokens=tokens).item() == 1
-    sampler = Sampler(sampling, CPU, is_graphable: bool = False)
+    sampler = Sampler(sampling, CPU, is_graphable=False)
     late = torch.tensor([REPETITION_WINDOW + 1])
     tokens[0, 1 : REPETITION_WINDOW + 1] = 2
     assert sampler.draw(scores, row_keys([(0, 0)], CPU), late, tokens).item() == 0

@@ -95,7 +95,8 @@ class Generator:
         self.has_graph = device.type == "cuda" and options.compile in GRAPHED
         self.sampler = Sampler(options.sampling, device, is_graphable=self.has_graph)
         # Compiled code and some kernels want the same number of rows every time.
-        needs_rows = self.is_compiled or options.quantization == "int8_dynamic"
+        is_int8_on_gpu = options.quantization == "int8_dynamic" and device.type == "cuda"
+        needs_rows = self.is_compiled or is_int8_on_gpu
         self.fixed_rows = options.batch_size if needs_rows else 0
         # Looking at a value costs a synchronisation on a GPU and nothing on a CPU.
         self.look_every = 8 if device.type == "cuda" else 1
@@ -122,7 +123,7 @@ class Generator:
         """Draw every row's next token from hidden states (lanes, width) and note it."""
         scores = self.scores(hidden)
         token = self.sampler.draw(scores, state.keys, state.step, state.tokens)
-        token = torch.where(state.is_done, EOS, token)
+        token = token.masked_fill(state.is_done, EOS)
         state.last.copy_(token)
         state.tokens.scatter_(1, state.step.expand_as(token), token)
         state.step.add_(1)

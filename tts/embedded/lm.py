@@ -72,5 +72,5 @@ class SpeechLM(nn.Module):
         Ids above EOS (BOS and padding) are never valid outputs and score minus infinity.
         """
         scores = self.head(hidden).float()
-        keep = torch.arange(N_SPEECH, device=scores.device) <= EOS
-        return torch.where(keep, scores, float("-inf"))
+        is_padding = torch.arange(N_SPEECH, device=scores.device) > EOS
+        return scores.masked_fill(is_padding, float("-inf"))  # type: ignore[no-any-return]
