@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class Brief:
         gate: How candidates are judged.
         reference: The baseline to compare with; None for the baseline itself.
         overlap: Whether to judge while the child still speaks.
+        surpassed: Given the trial's metrics: why it cannot win whatever its quality, or "";
+            None where that does not matter.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class Brief:
     gate: GateConfig
     reference: Reference | None
     overlap: bool = True
+    surpassed: Callable[[Mapping[str, float]], str] | None = None
 
 
 class Judging:
@@ -105,8 +108,18 @@ class Judging:
         if self.early is None and self.n_early <= n_spoken and self.n_early < n_all:
             self.early = self.submit(list(self.collected.clips)[: self.n_early])
 
-    def rejected(self) -> bool:
-        """Whether the first third has shown that the candidate cannot pass."""
+    @property
+    def why_no_more(self) -> str:
+        """Why the first third is enough although nothing is wrong with it, or ""."""
+        brief = self.brief
+        if brief.reference is None or brief.surpassed is None:
+            return ""
+        return brief.surpassed(self.collected.metrics)
+
+    def enough(self) -> bool:
+        """Whether nothing after the first third matters: it cannot pass, or cannot win."""
+        if len(self.collected.clips) >= self.n_early and self.why_no_more:
+            return True
         if self.early is None or not self.early.done():
             return False
         verdict = self.decide(self.early.result(), complete=False)
@@ -122,7 +135,10 @@ class Judging:
         self.look_early()
         scores = self.early.result() if self.early is not None else []
         verdict = self.decide(scores, complete=False) if scores else None
-        if verdict is None or verdict.status != "FAIL":
+        if verdict is not None and verdict.status != "FAIL" and self.why_no_more:
+            reasons = (*verdict.reasons, f"Not judged further: {self.why_no_more}.")
+            verdict = replace(verdict, status="UNDECIDED", reasons=reasons)
+        elif verdict is None or verdict.status != "FAIL":
             scores = scores + self.submit(ids[len(scores) :]).result()
             verdict = self.decide(scores, complete=True)
         self.collected.phases["judge"] = time.perf_counter() - start

@@ -97,6 +97,16 @@ def better(metric: str, a: float, b: float) -> bool:
     return a > b if METRICS[metric] else a < b
 
 
+def no_better(
+    objectives: Sequence[str], metrics: Mapping[str, float], rival: Mapping[str, float]
+) -> bool:
+    """Whether a rival is at least as good in every objective; False where one is not measured."""
+    return all(
+        name in metrics and name in rival and not better(name, metrics[name], rival[name])
+        for name in objectives
+    )
+
+
 def ranked(objectives: Sequence[str], records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the accepted search records, best in the first objective first."""
     first = objectives[0]

@@ -61,6 +61,15 @@ class Runner:
             folder.path / "standby.log", self.child_environment(), enabled=device != "cpu"
         )
 
+    def surpassed(self, metrics: Mapping[str, float]) -> str:
+        """Return why a trial with these metrics cannot win, whatever its quality, or ""."""
+        rivals = [r for r in self.records if r.role == "baseline" or r.accepted]
+        for rival in sorted(rivals, key=lambda r: r.role != "baseline"):
+            if ranking.no_better(self.config.objectives, metrics, rival.metrics):
+                name = "the baseline" if rival.role == "baseline" else f"trial {rival.number}"
+                return f"{name} is at least as good in {' and '.join(self.config.objectives)}"
+        return ""
+
     def child_environment(self) -> dict[str, str]:
         """Return the variables that trials run under.
 
@@ -144,6 +153,7 @@ class Runner:
                 Brief(
                     folder=path, references=prompts.references, gate=self.config.gate,
                     reference=reference, overlap=self.overlap,
+                    surpassed=None if role == "confirm" else self.surpassed,
                 ),
                 number, keep_s,
             ).run()  # fmt: skip

@@ -19,7 +19,7 @@ from search.record import DETERMINISTIC, Failure, Status, write_atomically
 from search.scoring import Scoring, plain
 
 MAX_ATTEMPTS = 3
-REJECTED = "rejected"
+ENOUGH = "enough"
 # What may pass when it is simply run again; everything else a model raises, it raises again.
 TRANSIENT = re.compile(
     r"unspecified launch failure|ECC error|device.* busy|unavailable or busy|"
@@ -99,20 +99,20 @@ class Trial:
         """Run one process to its end; return why it failed, or None."""
 
         def stop() -> str:
-            return self.should_stop() or (REJECTED if judging.rejected() else "")
+            return self.should_stop() or (ENOUGH if judging.enough() else "")
 
         log = self.folder / "worker.log"
         with self.standby.take() as child:
             child.begin(self.folder / "job.json")
             ended = watch(child, self.deadlines, judging.take, stop)
-        if ended.stopped not in ("", TIMEOUT, REJECTED):
+        if ended.stopped not in ("", TIMEOUT, ENOUGH):
             raise BudgetOverError(ended.stopped)
         if ended.error is not None and ended.error["kind"] == "disk":
             raise InfrastructureError(
                 f"{ended.error['message']}; free some space and run the same command again: "
                 "nothing recorded so far is lost"
             )
-        return None if ended.stopped == REJECTED else classify(ended, log)
+        return None if ended.stopped == ENOUGH else classify(ended, log)
 
     def completed(self, judging: Judging, attempt: int) -> Outcome:
         """Have the audio judged to the end."""

@@ -96,3 +96,11 @@ def test_the_front_has_what_nothing_dominates() -> None:
         (0.1, 0.9), (0.2, 0.5), (0.2, 0.5),
     ]  # fmt: skip
     assert len(ranking.front(("latency_p50_s",), records)) == 1
+
+
+def test_a_rival_that_is_as_good_everywhere_leaves_nothing_to_win() -> None:
+    names = ("latency_p50_s", "tokens_per_s")
+    rival = {"latency_p50_s": 0.1, "tokens_per_s": 100.0}
+    assert ranking.no_better(names, {"latency_p50_s": 0.1, "tokens_per_s": 90.0}, rival)
+    assert not ranking.no_better(names, {"latency_p50_s": 0.2, "tokens_per_s": 110.0}, rival)
+    assert not ranking.no_better(names, {"latency_p50_s": 0.2}, rival)

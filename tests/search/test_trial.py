@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def run(
     utterances: tuple[Utterance, ...] = UTTERANCES,
     batch_size: int = 1,
     warm: bool = False,
+    surpassed: Callable[[Mapping[str, float]], str] | None = None,
 ) -> Outcome:
     options = Options(batch_size=batch_size, sampling=Sampling(temperature=temperature))
     job = Job(
@@ -54,7 +55,7 @@ def run(
     )  # fmt: skip
     brief = Brief(
         folder=folder, references={u.id: "la" for u in utterances}, gate=GateConfig(),
-        reference=reference,
+        reference=reference, surpassed=surpassed,
     )  # fmt: skip
     limits = {**DEADLINES, **(deadlines or {})}
     with Standby(folder / "standby.log", {}, enabled=warm) as standby:
@@ -146,6 +147,24 @@ def test_a_hopeless_candidate_is_stopped_early(tmp_path: Path, scoring: Scoring)
     assert poor.verdict is not None
     assert poor.verdict.status == "FAIL"
     assert poor.verdict.n == len(poor.scores) == 20
+
+
+def test_a_candidate_that_cannot_win_is_not_judged_to_the_end(
+    tmp_path: Path, scoring: Scoring
+) -> None:
+    for name in ("baseline", "slow"):
+        (tmp_path / name).mkdir()
+    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(60))
+    base = run(tmp_path / "baseline", scoring, utterances=many)
+    reference = Reference(scores=base.scores)
+    slow = run(
+        tmp_path / "slow", scoring, utterances=many, reference=reference,
+        surpassed=lambda metrics: f"{len(metrics) > 5} slow",
+    )  # fmt: skip
+    assert (slow.status, len(slow.scores)) == ("completed", 20)
+    assert slow.verdict is not None
+    assert slow.verdict.status == "UNDECIDED"
+    assert slow.verdict.reasons[-1] == "Not judged further: True slow."
 
 
 def test_a_trial_without_time_leaves_no_outcome(tmp_path: Path, scoring: Scoring) -> None:
