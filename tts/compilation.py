@@ -20,6 +20,9 @@ from tts.types import Applied
 # torch's own CUDA-graph trees would copy every tensor that a step writes in place; we capture the
 # whole step ourselves, sampling included.
 _INDUCTOR_MODE = {"max-autotune": "max-autotune-no-cudagraphs"}
+# Otherwise every process asks the C++ compiler, by building and running a test program for each
+# of the CPU's vector extensions, whether it knows them: 15 to 30 s on a busy machine.
+_OPTIONS = {"cpp.vec_isa_ok": True}
 _copies = count(1)
 GRAPHED: tuple[Compile, ...] = ("reduce-overhead", "max-autotune")
 
@@ -33,9 +36,11 @@ def apply(decoder: Decoder, mode: Compile) -> Applied:
     """
     if mode == "none":
         return Applied(name="compile", value=mode, n_modules=0, detail="eager")
-    decoder.run_step = torch.compile(
-        _own_copy(run_block), fullgraph=True, dynamic=False, mode=_INDUCTOR_MODE.get(mode)
-    )
+    how: dict[str, Any] = {"options": _OPTIONS}
+    if mode in _INDUCTOR_MODE:
+        how = {"mode": _INDUCTOR_MODE[mode]}
+    step = torch.compile(_own_copy(run_block), fullgraph=True, dynamic=False, **how)
+    decoder.run_step = step
     graph = "; the whole step as one CUDA graph" if mode in GRAPHED else ""
     return Applied(
         name="compile",
