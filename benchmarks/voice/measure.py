@@ -2,9 +2,8 @@
 
     python -m benchmarks.voice.measure --out benchmarks/voice/quality.json
 
-Official DNSMOS and pocketsphinx WER of the voice, of its codec (the teacher's speech is not
-needed for that: the codec is judged through the voice) and of the teacher (flite rms, so flite
-must be installed) on the same sentences, runaways and truncations counted.
+Official DNSMOS and pocketsphinx WER of the voice and of its teacher (flite rms, so flite must be
+installed) on the same sentences; runaways and truncations are counted.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import argparse
 import json
 import multiprocessing
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jiwer
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.provenance import provenance
 from evaluation.prompts import Prompt, load_prompts
@@ -51,14 +52,23 @@ def speak_teacher(prompts: list[Prompt]) -> Iterator[Float]:
         yield trim(flite.speak(normalise(prompt.text))).astype(np.float32) / 32768
 
 
-def judge(job: tuple[str, str, Float]) -> dict[str, Any]:
-    """Score one clip: official DNSMOS, pocketsphinx's words and Whisper-style errors."""
+@cache
+def judges() -> tuple[Any, Any]:
+    """Return this process's DNSMOS (equal to the official one) and its pocketsphinx decoder."""
     from pocketsphinx import Decoder
-    from speechmos import dnsmos
 
+    from evaluation.metrics.base import MetricSettings
+    from evaluation.metrics.dnsmos import Dnsmos
+
+    torch.set_num_threads(1)
+    return Dnsmos(MetricSettings(asr="embedded")), Decoder(samprate=SAMPLE_RATE_HZ, loglevel="FATAL")
+
+
+def judge(job: tuple[str, str, Float]) -> dict[str, Any]:
+    """Score one clip: DNSMOS, pocketsphinx's words and their errors."""
     identity, reference, samples = job
-    mos = dnsmos.run(np.clip(samples, -1, 1), SAMPLE_RATE_HZ)
-    decoder = Decoder(samprate=SAMPLE_RATE_HZ, loglevel="FATAL")
+    dnsmos, decoder = judges()
+    mos = dnsmos.score(np.clip(samples, -1, 1))
     decoder.start_utt()
     decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
@@ -66,8 +76,8 @@ def judge(job: tuple[str, str, Float]) -> dict[str, Any]:
     words = jiwer.process_words(reference, heard or "-")
     return {
         "id": identity,
-        "ovrl": float(mos["ovrl_mos"]),
-        "p808": float(mos["p808_mos"]),
+        "ovrl": mos["ovrl"],
+        "p808": mos["p808"],
         "errors": words.substitutions + words.deletions + words.insertions,
         "words": len(reference.split()),
         "heard": heard,
