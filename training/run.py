@@ -1,11 +1,11 @@
 """Make the embedded voice and the embedded ear: one command, some 20 minutes on four GPUs.
 
-    python -m training.corpus -o training/data/corpus.txt.gz
-    python -m training.run --out training/data/run --seconds 1140
+    python -m training.run --out training/data/run --seconds 780
 
-flite speaks the corpus on the CPU while everything trains: the codec, its second decoder, the
-language model (from the moment the tokenizer is frozen) and the ear, each on a GPU of its own
-where there are several, or sharing one. ``training.export`` then writes the weight files.
+The corpus is gathered if it is not there. flite speaks it on the CPU while everything trains: the
+codec, its second decoder, the language model (from the moment the tokenizer is frozen, so it ends
+last) and the ear, each on a GPU of its own where there are several, or sharing one. Then the weight
+files are written to OUT/voice and OUT/ear; ``--install`` puts them where mosgate ships them.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("training/data/corpus.txt.gz"))
     parser.add_argument("--audio", type=Path, default=Path("training/data/speech"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1140)
+    parser.add_argument("--seconds", type=float, default=780)
     parser.add_argument("--library", default="", help="folder of flite's libraries")
     parser.add_argument("--only", nargs="+", default=["codec", "codec-b", "lm", "ear"])
+    parser.add_argument("--install", action="store_true", help="replace the shipped weights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -84,10 +85,28 @@ def main() -> None:
         sys.executable, "-m", "training.flite", "--corpus", str(args.corpus),
         "--out", str(args.audio), "--library", args.library, "--processes", str(spare),
     ]  # fmt: skip
+    if not args.corpus.exists():
+        args.corpus.parent.mkdir(parents=True, exist_ok=True)
+        module("training.corpus", "-o", str(args.corpus))
     with (args.out / "flite.log").open("ab") as log:
         running = {"flite": subprocess.Popen(speak, stdout=log, stderr=subprocess.STDOUT)}
     for job in jobs(args, max(1, torch.cuda.device_count())):
         running[job.name] = start(job, args)
+    wait(running, args.out)
+    export(args)
+
+
+def module(name: str, *arguments: str) -> None:
+    """Run one of our modules to its end."""
+    subprocess.run([sys.executable, "-m", name, *arguments], check=True)
+
+
+def wait(running: dict[str, subprocess.Popen[bytes]], out: Path) -> None:
+    """Wait for all processes.
+
+    Raises:
+        SystemExit: One of them failed.
+    """
     failed = []
     while running:
         time.sleep(1)
@@ -97,7 +116,17 @@ def main() -> None:
                 print(f"{name} ended with {process.returncode}", flush=True)
                 failed += [name] if process.returncode else []
     if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}; see the logs in {args.out}")
+        raise SystemExit(f"failed: {', '.join(failed)}; see the logs in {out}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the weight files of what was trained."""
+    if {"codec", "lm"} <= set(args.only):
+        where = [] if args.install else ["--out", str(args.out / "voice")]
+        module("training.export", "--run", str(args.out), *where)
+    if "ear" in args.only:
+        where = [] if args.install else ["--out", str(args.out / "ear")]
+        module("training.ear_export", "--snapshot", str(args.out / "ear.pt"), *where)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def judges() -> tuple[Any, Any]:
     from evaluation.metrics.dnsmos import Dnsmos
 
     torch.set_num_threads(1)
-    return Dnsmos(MetricSettings(asr="embedded")), Decoder(samprate=SAMPLE_RATE_HZ, loglevel="FATAL")
+    return Dnsmos(MetricSettings(asr="embedded")), Decoder(
+        samprate=SAMPLE_RATE_HZ, loglevel="FATAL"
+    )
 
 
 def judge(job: tuple[str, str, Float]) -> dict[str, Any]:
