@@ -38,6 +38,8 @@ AUTO: tuple[str, ...] = ("auto",)
 Sampler = Literal["tpe", "gp", "random"]
 DEVICE_AXES = ("precision", "quantization", "compile", "attention", "kv_cache")
 SAMPLING_AXES = tuple(f.name for f in fields(Sampling))
+# What lies beside the studies' folders: MLflow's artifacts and the two databases.
+RESERVED = ("artifacts", "optuna.db", "mlflow.db")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,10 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.study):
             raise FieldError("study", "use letters, digits, dot, dash and underscore")
+        if self.study.lower() in RESERVED:
+            raise FieldError(
+                "study", f"{self.study!r} is taken by mosgate itself: use another name"
+            )
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise FieldError("objectives", "name one or more metrics, each once")
         for name in self.objectives:

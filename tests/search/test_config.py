@@ -105,7 +105,9 @@ def test_a_mistake_is_told_with_its_line(
     ("text", "message"),
     [
         ("study: a", "the key 'prompts' is missing"),
-        ("study: ../a\nprompts: {path: x}", "use letters"),
+        ("study: ../a\nprompts: {path: x}", "sweep.yaml:1: study: use letters"),
+        ("study: artifacts\nprompts: {path: x}", "sweep.yaml:1: study: 'artifacts' is taken"),
+        ("study: MLflow.db\nprompts: {path: x}", "use another name"),
         ("study: 2024\nprompts: {path: x}", "not text"),
         ("", "a sweep is a mapping"),
         ("- a", "a sweep is a mapping"),
