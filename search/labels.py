@@ -122,8 +122,11 @@ def _plain(digits: int) -> Callable[[float | None], str]:
     return write
 
 
-def _count(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:,.0f}"
+def _rate(value: float | None) -> str:
+    """Write a rate with two figures at least, such as ``0.43`` or ``1,637``."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:#.2g}"
 
 
 def _percent(value: float | None) -> str:
@@ -153,9 +156,9 @@ COLUMNS = (
     Column(metric="ttfa_p50_s", title="first audio", write=seconds),
     Column(metric="rtf", title="RTF", write=_plain(3)),
     Column(
-        metric="throughput_samples_per_s", title="samples/s", write=_count, lower_is_better=False
+        metric="throughput_samples_per_s", title="samples/s", write=_rate, lower_is_better=False
     ),
-    Column(metric="tokens_per_s", title="tokens/s", write=_count, lower_is_better=False),
+    Column(metric="tokens_per_s", title="tokens/s", write=_rate, lower_is_better=False),
     Column(metric="peak_memory_bytes", title="peak memory", write=size),
     Column(metric="dnsmos_ovrl", title="OVRL", write=_plain(2), lower_is_better=False),
     Column(metric="dnsmos_p808", title="P808", write=_plain(2), lower_is_better=False),

@@ -54,6 +54,15 @@ def test_seconds(value: float | None, expected: str) -> None:
     assert labels.seconds(value) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, "-"), (0.4321, "0.43"), (0, "0.0"), (3.0, "3.0"), (9.97, "10"), (19.4, "19"),
+     (1637.2, "1,637")],
+)  # fmt: skip
+def test_rates_keep_two_figures(value: float | None, expected: str) -> None:
+    assert labels.column("throughput_samples_per_s").write(value) == expected
+
+
 def test_size() -> None:
     assert (labels.size(None), labels.size(2**20), labels.size(3 * 2**29)) == (
         "-",
