@@ -1,0 +1,83 @@
+"""Draw the committed sweeps: how fast each trial was, and what the gate could show of it.
+
+python -m benchmarks.quickstart.plot -o docs/quickstart.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
+
+HERE = Path(__file__).parent
+BUDGET_PCT = -5.0
+STYLES = {
+    "PASS": ("#1a7f37", "o", "accepted"),
+    "FAIL": ("#cf222e", "x", "rejected (MOS, words or guards)"),
+    "UNDECIDED": ("#8c959f", ".", "undecided, or stopped: cannot win"),
+}
+
+
+def worst(trial: dict[str, Any]) -> tuple[float, float]:
+    """Return the change and its lower bound of the MOS that did worse, in percent."""
+    bounds = [b for b in trial["bounds"] if b["metric"].startswith("dnsmos")]
+    found = min(bounds, key=lambda b: b["lower_pct"])
+    return found["delta_pct"], found["lower_pct"]
+
+
+def draw(axes: Axes, result: dict[str, Any]) -> None:
+    """Draw one machine."""
+    seen = set()
+    for trial in result["trials"]:
+        if trial["role"] == "confirm" or "latency_p50_s" not in trial["metrics"]:
+            continue
+        latency_ms = 1e3 * trial["metrics"]["latency_p50_s"]
+        if trial["role"] == "baseline":
+            axes.plot(latency_ms, 0, "*", color="black", markersize=13, label="baseline")
+            continue
+        status = (trial["verdict"] or "").split(":")[0]
+        if not trial["bounds"] or status not in STYLES:
+            continue
+        color, marker, label = STYLES[status]
+        delta, lower = worst(trial)
+        axes.plot([latency_ms] * 2, [lower, delta], color=color, linewidth=1, alpha=0.6)
+        axes.plot(latency_ms, delta, marker, color=color, label=None if status in seen else label)
+        seen.add(status)
+    axes.axhline(BUDGET_PCT, color="#cf222e", linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())
+    axes.tick_params(axis="x", which="both", labelsize=7)
+    axes.set_xlabel("latency p50 of one sentence (ms)")
+    name = result["environment"]["device_name"]
+    axes.set_title(f"{name}: {result['n_trials']} trials in {result['sweep_s'] / 60:.1f} min")
+    axes.grid(alpha=0.2, which="both")
+
+
+def main() -> None:
+    """Draw every committed result side by side."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    paths = [p for p in (HERE / "cpu.json", HERE / "h200.json") if p.exists()]
+    results = [json.loads(path.read_text()) for path in paths]
+    figure, row = plt.subplots(1, len(results), figsize=(6.2 * len(results), 4.2), squeeze=False)
+    for axes, result in zip(row[0], results, strict=True):
+        draw(axes, result)
+    row[0][0].set_ylabel("change of the worse DNSMOS, to its\n95 % lower bound (% of baseline)")
+    handles, labels = row[0][-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(args.output, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
