@@ -9,6 +9,7 @@ from typing import Any
 
 from search.labels import flat_options, reasons, verdict_label
 from search.record import SweepResult, TrialRecord
+from search.rejections import rejection_counts, surpassed_counts
 
 TABLE_NAME = "utterances.json"
 _MAX_TAG = 8000
@@ -48,7 +49,7 @@ def tags(record: TrialRecord) -> dict[str, str]:
         "reasons": "\n".join([*reasons(record), *record.slo_violations]),
         "failure": record.failure.kind if record.failure else "",
         "recipe": record.recipe,
-        "summary": str((record.verdict or {}).get("summary", "")),
+        "summary": "" if record.surpassed else str((record.verdict or {}).get("summary", "")),
         "attempts": str(record.attempts),
     }
     said |= {f"observed.{_safe(name)}": str(value) for name, value in record.observed.items()}
@@ -78,8 +79,10 @@ def _cell(value: Any) -> Any:  # noqa: ANN401 - a JSON value
 def sweep_metrics(result: SweepResult) -> list[tuple[str, float, int]]:
     """Return the sweep's summary: the winner's figures, how many passed, and its wall time."""
     found: list[tuple[str, Any, int]] = [
-        ("trials", len(result.records), 0),
+        ("trials", sum(r.role != "confirm" for r in result.records), 0),
         ("accepted", sum(r.accepted for r in result.records if r.role != "baseline"), 0),
+        ("rejected", rejection_counts(result.records).total(), 0),
+        ("surpassed", surpassed_counts(result.records).total(), 0),
         ("wall_s", result.wall_s, 0),
     ]
     for role, record in (("baseline", result.baseline), ("winner", result.winner)):

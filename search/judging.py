@@ -16,7 +16,7 @@ from evaluation.scores import Clip, UtteranceScores
 from search.errors import InfrastructureError
 from search.folder import CLIPS
 from search.process import Message
-from search.record import Failure, write_atomically
+from search.record import NOT_JUDGED, Failure, write_atomically
 from search.scoring import Scoring
 
 # What the guards say of a clip with nothing in it.
@@ -136,7 +136,7 @@ class Judging:
         scores = self.early.result() if self.early is not None else []
         verdict = self.decide(scores, complete=False) if scores else None
         if verdict is not None and verdict.status != "FAIL" and self.why_no_more:
-            reasons = (*verdict.reasons, f"Not judged further: {self.why_no_more}.")
+            reasons = (*verdict.reasons, f"{NOT_JUDGED}{self.why_no_more}.")
             verdict = replace(verdict, status="UNDECIDED", reasons=reasons)
         elif verdict is None or verdict.status != "FAIL":
             scores = scores + self.submit(ids[len(scores) :]).result()

@@ -57,13 +57,18 @@ def run_name(record: TrialRecord) -> str:
 
 
 def verdict_label(record: TrialRecord) -> str:
-    """Return PASS, FAIL, UNDECIDED or UNGATED of a judged trial, else its role or status."""
+    """Return PASS, FAIL, UNDECIDED or UNGATED of a judged trial, else its role or status.
+
+    One that was stopped because it could not win is ``surpassed``: that is no word on its quality.
+    """
     if record.status != "completed":
         return record.status
     if record.role == "baseline":
         return "baseline"
     if record.role == "confirm" and record.verdict is None:
         return "not judged"  # the baseline's second hearing, or one that only took the time
+    if record.surpassed:
+        return "surpassed"
     return str((record.verdict or {}).get("status", "UNGATED"))
 
 
@@ -71,6 +76,8 @@ def reasons(record: TrialRecord) -> list[str]:
     """Say why a trial was not accepted, most telling first; empty for an accepted one."""
     if record.failure is not None:
         return [f"{record.failure.kind} while {record.failure.phase}: {record.failure.message}"]
+    if record.verdict is not None and record.surpassed:
+        return [f"stopped after {record.verdict['n']} utterances: {record.surpassed}"]
     said = [str(reason) for reason in (record.verdict or {}).get("reasons", ())]
     if not said and verdict_label(record) == "UNGATED":
         return ["no verdict: the gate had nothing to judge"]

@@ -24,12 +24,17 @@ from search.events import (
     TrialStarted,
 )
 from search.labels import clock, column, one_line, run_name, short_options, verdict_label, why_not
+from search.ranking import speedup
 from search.record import TrialRecord
-from search.summary import speedup, verdict_text
+from search.summary import verdict_text
 
 Clock = Callable[[], float]
-_COLOURS = {"PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "yellow"}
-_COUNTED = ("accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "infeasible", "failed")
+_COLOURS = {
+    "PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "yellow", "surpassed": "dim",
+}  # fmt: skip
+_COUNTED = (
+    "accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "infeasible", "failed", "surpassed",
+)  # fmt: skip
 
 
 @dataclass
@@ -82,7 +87,7 @@ class Progress:
         label = "accepted" if record.accepted else verdict_label(record)
         self.counts[label] = self.counts.get(label, 0) + 1
         if not record.accepted:
-            self.last_rejected = record
+            self.last_rejected = self.last_rejected if record.surpassed else record
         elif self.best is None or (speedup(record, self.best, self.metric) or 0) > 1:
             self.best = record
 
@@ -213,7 +218,7 @@ class LiveView:
                 self._live.console.print(Text(f"note: {message}", style="dim"))
 
     def _finished(self, record: TrialRecord) -> Text:
-        mark = "✓" if record.accepted else "✗"
+        mark = "✓" if record.accepted else "–" if record.surpassed else "✗"
         if record.role == "baseline":
             mark = "·" if record.failure is None else "✗"
         line = finished_line(record, self._progress.metric, self._total)

@@ -97,6 +97,14 @@ def better(metric: str, a: float, b: float) -> bool:
     return a > b if METRICS[metric] else a < b
 
 
+def speedup(ours: TrialRecord, theirs: TrialRecord, metric: str) -> float | None:
+    """Return how many times better the first is in a metric; above 1 is better."""
+    a, b = ours.metrics.get(metric), theirs.metrics.get(metric)
+    if not a or not b:
+        return None
+    return a / b if METRICS.get(metric) else b / a
+
+
 def no_better(
     objectives: Sequence[str], metrics: Mapping[str, float], rival: Mapping[str, float]
 ) -> bool:

@@ -17,6 +17,8 @@ from search.errors import InfrastructureError
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
+# How the last of a verdict's reasons begins when its trial was stopped because it could not win.
+NOT_JUDGED = "Not judged further: "
 
 Role = Literal["baseline", "recipe", "search", "confirm"]
 Status = Literal["completed", "infeasible", "failed"]
@@ -99,6 +101,13 @@ class TrialRecord:
         """Whether it completed, passed the gate and met every service level."""
         passed = self.verdict is not None and self.verdict["status"] == "PASS"
         return self.status == "completed" and passed and not self.slo_violations
+
+    @property
+    def surpassed(self) -> str:
+        """Why its judging was stopped although nothing was wrong with it: who is as good; or ""."""
+        reasons = (self.verdict or {}).get("reasons", ())
+        last = str(reasons[-1]) if reasons else ""
+        return last.removeprefix(NOT_JUDGED).rstrip(".") if last.startswith(NOT_JUDGED) else ""
 
     @property
     def folder_name(self) -> str:

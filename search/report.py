@@ -70,9 +70,10 @@ def render_markdown(result: SweepResult) -> str:
     lines.append(_md_row(["---"] * len(summary.columns)))
     lines += [_md_row(row) for row in summary.rows]
     lines += ["", *(sentence + "\n" for sentence in summary.sentences)]
-    if summary.rejections:
-        lines += ["| rejected by | trials |", "| --- | --- |"]
-        lines += [_md_row((reason, str(n))) for reason, n in summary.rejections] + [""]
+    turned_down = [*summary.rejections, *((f"stopped: {r}", n) for r, n in summary.surpassed)]
+    if turned_down:
+        lines += ["| not accepted | trials |", "| --- | --- |"]
+        lines += [_md_row((reason, str(n))) for reason, n in turned_down] + [""]
     if summary.phases:
         lines += ["| phase | wall time |", "| --- | --- |"]
         lines += [_md_row((name, seconds(s))) for name, s in summary.phases] + [""]

@@ -79,6 +79,7 @@ def _plain(result: SweepResult) -> dict[str, Any]:
         "interrupted": result.interrupted,
         "sentences": summary.sentences,
         "rejections": dict(summary.rejections),
+        "surpassed": dict(summary.surpassed),
         "phases": dict(summary.phases),
         "trials": [json.loads(r.to_json()) for r in result.records],
     }

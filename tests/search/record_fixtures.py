@@ -115,6 +115,18 @@ def rejected(number: int) -> TrialRecord:
     )
 
 
+def surpassed(number: int, by: str = "trial 2") -> TrialRecord:
+    """Return a record whose judging was stopped because it could not win."""
+    why = f"Not judged further: {by} is at least as good in latency_p50_s."
+    early = {"bounds": [bound("dnsmos_p808", -2.0, "UNDECIDED")], "n": 6}
+    return record(
+        number,
+        latency=0.3,
+        options=Options(precision="fp16", batch_size=4),
+        verdict={**verdict("UNDECIDED", ("P808 cannot be told yet.", why)), **early},
+    )
+
+
 def crashed(number: int) -> TrialRecord:
     """Return a record of a configuration that ran out of memory."""
     return record(

@@ -35,6 +35,18 @@ def test_long_reasons_are_cut_to_the_limit() -> None:
     assert len(facts.tags(record)["reasons"]) == 8000
 
 
+def test_what_could_not_win_is_tagged_so() -> None:
+    tags = facts.tags(fixtures.surpassed(5))
+    assert tags["verdict"] == "surpassed"
+    assert tags["reasons"].startswith("stopped after 6 utterances: trial 2")
+    assert "summary" not in tags
+    figures = facts.sweep_metrics(fixtures.result((*fixtures.records(), fixtures.surpassed(5))))
+    counted = {"accepted", "rejected", "surpassed"}
+    assert {key: v for key, v, _ in figures if key in counted} == {
+        "accepted": 2.0, "rejected": 2.0, "surpassed": 1.0,
+    }  # fmt: skip
+
+
 def test_a_table_has_a_cell_per_column_and_text_for_what_is_nested() -> None:
     rows = (fixtures.utterance("a", None), {**fixtures.utterance("b"), "guards": ["silence"]})
     table = facts.utterance_table(fixtures.record(utterances=rows))

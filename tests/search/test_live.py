@@ -116,6 +116,19 @@ def test_the_best_and_the_counts_follow_the_records() -> None:
     assert progress.counted() == "2 accepted, 1 FAIL, 1 infeasible"
 
 
+def test_what_could_not_win_is_neither_rejected_nor_judged() -> None:
+    progress = Progress(now=Clock())
+    progress.take(started())
+    for record in (fixtures.baseline(), fixtures.rejected(3), fixtures.surpassed(5)):
+        progress.take(TrialFinished(record=record))
+    assert progress.counted() == "1 FAIL, 1 surpassed"
+    assert progress.last_rejected == fixtures.rejected(3)
+    assert finished_line(fixtures.surpassed(5), "latency_p50_s", 40) == (
+        "[5/40] fp16 eager dynamic b4: latency p50 300 ms, surpassed: stopped after 6 utterances: "
+        "trial 2 is at least as good in latency_p50_s"
+    )
+
+
 def test_a_confirmation_is_not_a_candidate() -> None:
     progress = Progress(now=Clock())
     progress.take(started())

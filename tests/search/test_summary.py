@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
+from search.ranking import speedup
 from search.record import Confirmation
-from search.summary import rejection_counts, speedup, summarise, verdict_text
+from search.rejections import rejection_counts
+from search.summary import summarise, verdict_text
 from tests.search import record_fixtures as fixtures
 from tts.options import Options
 
@@ -32,7 +34,10 @@ def test_the_sentences_say_what_won_why_and_what_was_rejected() -> None:
         "against 400 ms (3 runs, 360 ms to 440 ms), 4.00 times faster than the baseline, "
         "not confirmed."
     )
-    assert "compile none → default 2.00 times (against trial 1)" in why
+    assert why == (
+        "What made it so: compile=default, 2.00 times faster than trial 1, which differs in "
+        "nothing else."
+    )
     assert rejected == ("2 of 4 candidates were accepted; rejected: 1 × FAIL dnsmos_p808, 1 × oom.")
 
 
@@ -71,6 +76,44 @@ def test_a_sweep_that_barely_began_is_told_too(keep: int) -> None:
     assert "Nothing won" in summary.sentences[0]
 
 
+def test_what_could_not_win_is_not_counted_among_the_rejected() -> None:
+    found = (
+        *fixtures.records(), fixtures.surpassed(5), fixtures.surpassed(6),
+        fixtures.surpassed(7, by="the baseline"),
+    )  # fmt: skip
+    summary = summarise(fixtures.result(found))
+    assert summary.sentences[2] == (
+        "2 of 7 candidates were accepted; 3 stopped for being unable to win: 2 × no better than an "
+        "accepted trial, 1 × no better than the baseline; rejected: 1 × FAIL dnsmos_p808, 1 × oom."
+    )
+    assert dict(summary.rejections) == {"FAIL dnsmos_p808": 1, "oom": 1}
+    assert verdict_text(fixtures.surpassed(5)) == "surpassed"
+    everything = (fixtures.baseline(), fixtures.surpassed(1, by="the baseline"))
+    assert summarise(fixtures.result(everything)).sentences[2].startswith("0 of 1 candidates")
+
+
+def test_a_rejection_names_what_decided_it() -> None:
+    verdict = fixtures.verdict("FAIL", ("4 of 16 utterances are bad.",))
+    verdict["bounds"] = [
+        fixtures.bound("wer", 2.0, "UNDECIDED"), fixtures.bound("bad_utterances", 9.0, "FAIL"),
+    ]  # fmt: skip
+    failed = fixtures.record(1, verdict=verdict)
+    assert rejection_counts([fixtures.baseline(), failed]) == {"FAIL bad_utterances": 1}
+
+
+def test_word_errors_are_bounded_from_above() -> None:
+    """A rise is what counts, and neither the tail's nor the duration's bound is a loss."""
+    verdict = fixtures.verdict()
+    verdict["bounds"] += [fixtures.bound("wer", 0.5), fixtures.bound("duration_s", -30.0)]
+    said = verdict_text(fixtures.record(1, verdict=verdict))
+    assert said == "PASS (P808 ≥ -2.0 %, WER ≤ +2.0 points, n=16)"
+
+
+def test_a_confirmation_is_no_trial_of_the_title() -> None:
+    found = (*fixtures.records(), fixtures.record(5, role="confirm"))
+    assert summarise(fixtures.result(found)).title.startswith("toy: 5 trials on")
+
+
 def test_a_missed_service_level_is_a_rejection_of_its_own() -> None:
     slow = fixtures.record(1, slo_violations=("latency_p50_s 0.1 is above the limit 0.05",))
     assert rejection_counts([fixtures.baseline(), slow]) == {"service level missed": 1}
@@ -81,6 +124,9 @@ def test_speedup_knows_which_way_is_good() -> None:
     assert speedup(fast, slow, "latency_p50_s") == pytest.approx(4)
     assert speedup(fast, slow, "throughput_samples_per_s") == pytest.approx(4)
     assert speedup(fast, slow, "pesq_wb") is None
+    more = fixtures.record(3, metrics={"throughput_audio_s_per_s": 8.0})
+    less = fixtures.record(4, metrics={"throughput_audio_s_per_s": 2.0})
+    assert speedup(more, less, "throughput_audio_s_per_s") == pytest.approx(4)
 
 
 def test_several_objectives_show_the_whole_front() -> None:
@@ -89,6 +135,34 @@ def test_several_objectives_show_the_whole_front() -> None:
         found, objectives=("latency_p50_s", "peak_memory_bytes"), front=(found[2], found[1])
     )
     assert [row[0] for row in summarise(result).rows] == ["baseline", "winner", "front"]
+
+
+def test_a_winner_far_from_the_baseline_is_set_beside_the_best_without_its_values() -> (
+    None
+):
+    graphs = Options(precision="bf16", compile="reduce-overhead", kv_cache="static")
+    plain = Options(precision="bf16", kv_cache="dynamic", attention="flash")
+    found = (
+        fixtures.baseline(), fixtures.record(1, latency=0.1, options=graphs),
+        fixtures.record(2, latency=0.3, options=plain, verdict=None),
+    )  # fmt: skip
+    assert summarise(fixtures.result(found)).sentences[1] == (
+        "What made it so: precision=bf16, 4.00 times faster than the best trial without it (0); "
+        "compile=reduce-overhead, kv_cache=static, 3.00 times faster than the best trial without "
+        "them (2)."
+    )
+
+
+def test_axes_that_gained_nothing_are_no_cause() -> None:
+    both = Options(precision="bf16", kv_cache="static")
+    found = (
+        fixtures.baseline(), fixtures.record(1, latency=0.1, options=both),
+        fixtures.record(2, latency=0.1, options=Options(precision="bf16"), verdict=None),
+        fixtures.record(3, latency=0.1, options=Options(kv_cache="static"), verdict=None),
+    )  # fmt: skip
+    why = summarise(fixtures.result(found)).sentences[1]
+    assert "none of these decides alone" in why
+    assert "precision=bf16, kv_cache=static" in why
 
 
 def test_a_baseline_that_won_is_said_so() -> None:
