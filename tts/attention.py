@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tts.decoder import DecoderConfig, sdpa
 from tts.errors import InapplicableError
@@ -21,12 +20,35 @@ BACKENDS: dict[Attention, SDPBackend] = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-_PREFIX = "aten._scaled_dot_product_"
+_PREFIX = "aten::_scaled_dot_product_"
 
 
-def only(attention: Attention) -> AbstractContextManager[None]:
-    """Allow this kernel alone; anything it cannot take raises inside the block."""
-    return sdpa_kernel([BACKENDS[attention]])
+@contextmanager
+def only(attention: Attention) -> Iterator[None]:
+    """Allow this kernel alone; anything it cannot take raises inside the block.
+
+    What is compiled inside the block is kept apart on disk too. torch's own key of kept code is
+    the graph before a kernel is chosen, so code compiled for one kernel would serve another.
+    """
+    with (
+        sdpa_kernel([BACKENDS[attention]]),
+        torch.compiler.config.patch(cache_key_tag=f"attention={attention}"),
+    ):
+        yield
+
+
+@contextmanager
+def watch() -> Iterator[set[str]]:
+    """Collect the attention kernels that run inside the block; the set fills when it ends.
+
+    The names are PyTorch's own, such as ``flash_attention_for_cpu`` or ``attention_math``. Math
+    that was compiled leaves no name, because its parts were fused with what stands around them.
+    """
+    seen: set[str] = set()
+    with torch.autograd.profiler.profile() as profiler:
+        yield seen
+    names = {event.name for event in profiler.function_events or ()}
+    seen |= {name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)}
 
 
 def check(
@@ -37,7 +59,7 @@ def check(
     *,
     has_mask: bool,
 ) -> Applied:
-    """Run one prefill and one decode step of attention and name the kernels that ran.
+    """Try one prefill and one decode step of attention, before anything is compiled for it.
 
     Raises:
         InapplicableError: PyTorch has no such kernel for these shapes and types.
@@ -49,8 +71,8 @@ def check(
     mask = causal_mask(positions, 16) if has_mask else None
     try:
         with only(attention):
-            prefill = _kernel(q, k, None, True)
-            step = _kernel(q[:, :, :1], k, mask, False)
+            sdpa(q, k, k, None, True)
+            sdpa(q[:, :, :1], k, k, mask, False)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InapplicableError(
@@ -61,24 +83,5 @@ def check(
         name="attention",
         value=attention,
         n_modules=config.n_layers,
-        detail=f"prefill {prefill}; decode step {step} {masked}",
+        detail=f"no other kernel is allowed; tried on a prefill and on a decode step {masked}",
     )
-
-
-def _kernel(q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool) -> str:
-    with _Recorder() as recorder:
-        sdpa(q, k, k, mask, is_causal)
-    fused = [name for name in recorder.names if name.startswith(_PREFIX)]
-    return fused[0].removeprefix("aten.").removesuffix(".default") if fused else "math"
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the names of the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))

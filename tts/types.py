@@ -115,8 +115,9 @@ class Built:
         synthesizer: Ready to speak; compiled lazily, so the first calls warm it up.
         applied: One entry per pass, in order.
         load_s: Seconds from the first byte of the weights to a ready model, passes included.
-        observed: What can only be seen after warm-up (SDPA kernel, captured graphs, recompiles);
-            ``Built.observe`` of the backend fills it.
+        observed: What was seen while building. What can only be seen after warm-up (attention
+            kernels, captured graphs, compiled graphs), a synthesizer tells by a method
+            ``observed() -> dict[str, str]``, which it may have.
     """
 
     synthesizer: Synthesizer

@@ -120,6 +120,18 @@ def test_a_captured_step_is_used_again_by_the_next_batch(
     assert built.synthesizer.observed()["cuda_graphs"] == "1"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("compile", ["none", "default", "reduce-overhead"])
+@pytest.mark.parametrize("attention", ["math", "efficient", "cudnn"])
+def test_the_attention_kernel_that_ran_is_observed(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], attention: str, compile: str
+) -> None:
+    built = on_gpu(**BF16, kv_cache="static", compile=compile, attention=attention)
+    speak(built, utterances)
+    seen = built.synthesizer.observed()  # type: ignore[attr-defined]
+    assert attention in seen["attention_prefill"]
+    assert attention in seen["attention_step"]
+
+
 @pytest.mark.parametrize("options", [{}, {"kv_cache": "static", "compile": "reduce-overhead"}])
 def test_a_stream_is_what_one_shot_gives(
     on_gpu: Callable[..., Built], options: dict[str, Any]

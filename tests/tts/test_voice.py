@@ -176,6 +176,25 @@ def test_stats_time_the_stages(
     assert all(seconds > 0 for seconds in voice.stats().values())
 
 
+@pytest.mark.parametrize(
+    ("attention", "kernel"), [("math", "attention_math"), ("flash", "flash_attention_for_cpu")]
+)
+@pytest.mark.parametrize("kv_cache", ["none", "dynamic", "static_int8"])
+def test_the_attention_kernel_that_ran_is_observed(
+    speak_with: Callable[..., Built],
+    utterances: list[Utterance],
+    attention: str,
+    kernel: str,
+    kv_cache: str,
+) -> None:
+    voice = speak_with(attention=attention, kv_cache=kv_cache, batch_size=3).synthesizer
+    assert voice.observed() == {"cuda_graphs": "0"}
+    before = tokens(voice.synthesize(utterances))
+    seen = voice.observed()
+    assert seen["attention_prefill"] == seen["attention_step"] == kernel
+    assert tokens(voice.synthesize(utterances)) == before
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's import
 def test_compiled_steps_speak_the_same_tokens(
@@ -195,6 +214,10 @@ def test_compiled_steps_speak_the_same_tokens(
         # Each build compiles code of its own: kept code would run the other's kernel.
         assert int(observed["compiled_graphs"]) > n_graphs
         assert observed["graph_breaks"] == "0"
+        # Nor may code kept on disk for one kernel serve the other.
+        assert observed["attention_step"].startswith(
+            {"math": "attention_math", "flash": "flash_attention_for_cpu"}[attention]
+        )
         n_graphs = int(observed["compiled_graphs"])
 
 

@@ -51,7 +51,8 @@ class EmbeddedAdapter:
             lm.decoder.config,
             table.dtype,
             where,
-            has_mask=options.kv_cache in ("static", "static_int8"),
+            has_mask=options.kv_cache in ("static", "static_int8")
+            or (options.kv_cache == "dynamic" and options.batch_size > 1),
         )
         cached = describe_cache(options.kv_cache, lm.decoder.config.n_layers, table.dtype)
         compiled = compilation.apply(lm.decoder, options.compile)

@@ -213,10 +213,16 @@ class Batch:
         self._reset(rows, lengths)
         self._prefill(rows)
 
-    def advance(self, n_steps: int) -> None:
-        """Draw up to ``n_steps`` more tokens per row."""
+    def advance(self, n_steps: int, *, is_watched: bool = False) -> None:
+        """Draw up to ``n_steps`` more tokens per row.
+
+        Args:
+            n_steps: How many.
+            is_watched: Run the very step that was captured rather than replay it, because a
+                replay hides from a profiler which operators run.
+        """
         for _ in range(min(n_steps, max(self.caps) - self.n_drawn)):
-            self._step()
+            self._step(is_watched=is_watched)
             self.n_drawn += 1
 
     def is_finished(self) -> bool:
@@ -251,10 +257,10 @@ class Batch:
         g.draw(state, self._at_positions(hidden))
         self.n_drawn += 1
 
-    def _step(self) -> None:
+    def _step(self, *, is_watched: bool) -> None:
         g, memory = self.generator, self.memory
         n_used = self.longest + 1 + self.n_drawn
-        if memory.graph is not None:
+        if memory.graph is not None and not is_watched:
             memory.graph()
         elif memory.cache is None:
             self._recompute()

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from tts import compilation
-from tts.attention import only
+from tts.attention import only, watch
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
 from tts.embedded.generation import Batch, Generator, Row, Spoken
 from tts.embedded.text import encode, normalise, split_sentences
@@ -39,6 +39,7 @@ class EmbeddedVoice:
     def __init__(self, generator: Generator, vocoder: Vocoder, options: Options) -> None:
         self.generator, self.vocoder, self.options = generator, vocoder, options
         self._seconds: dict[str, float] = {}
+        self._last_rows: Sequence[Row] = ()
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[Audio]:
         """Speak one batch of at most ``batch_size`` utterances.
@@ -87,9 +88,28 @@ class EmbeddedVoice:
         return dict(self._seconds)
 
     def observed(self) -> dict[str, str]:
-        """Return what can only be seen after warm-up, in words for the record."""
-        found = {"cuda_graphs": str(self.generator.n_graphs)}
+        """Return what can only be seen after warm-up, in words for the record.
+
+        The attention kernels are those of the last batch spoken, whose prefill and first step are
+        run once more for this.
+        """
+        found = {"cuda_graphs": str(self.generator.n_graphs), **self._kernels()}
         return {**found, **compilation.observe()} if self.generator.is_compiled else found
+
+    @torch.inference_mode()
+    def _kernels(self) -> dict[str, str]:
+        if not self._last_rows:
+            return {}
+        with only(self.options.attention):
+            with watch() as in_prefill:
+                batch = Batch(self.generator, self._last_rows)
+            with watch() as in_step:
+                batch.advance(1, is_watched=True)
+        fused = "attention_math, fused by the compiler" if self.generator.is_compiled else "none"
+        return {
+            "attention_prefill": ", ".join(sorted(in_prefill)) or "none",
+            "attention_step": ", ".join(sorted(in_step)) or fused,
+        }
 
     def _speak(self, rows: Sequence[Row]) -> list[tuple[Spoken, Samples]]:
         """Speak rows in groups of ``batch_size``, those of like length together."""
@@ -108,6 +128,7 @@ class EmbeddedVoice:
 
     @torch.inference_mode()
     def _generate(self, rows: Sequence[Row]) -> list[Spoken]:
+        self._last_rows = rows
         with only(self.options.attention):
             with self._timed("prefill_s"):
                 batch = Batch(self.generator, rows)
