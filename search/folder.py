@@ -125,9 +125,12 @@ class StudyFolder:
         shutil.rmtree(self.trials / name, ignore_errors=True)
 
     def set_aside(self, record: TrialRecord) -> Path:
-        """Move an unfit baseline's folder away, so that a mended one can take its place."""
+        """Move the folder of a trial that does not count away, so that it can be run again."""
         target = self.path / "unfit" / f"{record.folder_name}-{int(time.time())}"
         target.parent.mkdir(exist_ok=True)
         (self.trials / record.folder_name).rename(target)
-        (self.path / CONDITIONS).unlink(missing_ok=True)
         return target
+
+    def forget_conditions(self) -> None:
+        """Let the study begin anew under other conditions: it has no baseline yet."""
+        (self.path / CONDITIONS).unlink(missing_ok=True)

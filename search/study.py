@@ -17,10 +17,11 @@ from search import ranking
 from search.config import SweepConfig
 from search.confirm import Confirmer
 from search.environment import describe, study_conditions
-from search.errors import BaselineUnfitError
+from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
 from search.folder import StudyFolder
 from search.judging import Reference, load_reference
+from search.load_crashes import broken_environment, crashed_at_load
 from search.prompts import PromptSet, confirm_prompts, search_prompts
 from search.record import Confirmation, SweepResult, TrialRecord
 from search.runner import Runner
@@ -57,7 +58,8 @@ def run_sweep(
 
     Raises:
         ConfigError: Something in the configuration cannot be used on this device.
-        SweepError: The study is busy or another one, the baseline is unfit, or the disk fails.
+        SweepError: The study is busy or another one, the baseline is unfit, the disk fails, or
+            nothing loads any more.
     """
     try:
         caps = probe(config.device)
@@ -100,6 +102,8 @@ class Sweep:
         self.runner, self.space, self.recipes = runner, space, known
         self.prompts, self.on_event, self.report = prompts, on_event, report
         self.config = runner.config
+        # Trials that crashed while loading: reported once another one shows that loading works.
+        self.doubtful: list[TrialRecord] = []
 
     def begin(self, device: str, skipped: Sequence[str]) -> None:
         """Say what is about to happen, and report what earlier sittings found."""
@@ -131,6 +135,7 @@ class Sweep:
         interrupted = False
         try:
             self.search(baseline, reference, confirmer)
+            self.report_doubtful()
             n_before = len(self.runner.records)
             winner, confirmation = confirmer.first_to_stand(self.contenders(baseline))
             for record in self.runner.records[n_before:]:
@@ -174,6 +179,7 @@ class Sweep:
             reasons = self.unfit(record)
             if reasons:
                 path = self.runner.folder.set_aside(record)
+                self.runner.folder.forget_conditions()
                 raise BaselineUnfitError(
                     f"the baseline is unfit, so nothing can be compared with it: {reasons}; mend "
                     f"the model or the baseline's options (evidence: {path})"
@@ -210,6 +216,7 @@ class Sweep:
                 sampler.forget(proposal)
                 self.on_event(Notice(message="the time was over in the middle of a trial"))
                 return
+            self.stop_if_broken()
             sampler.tell(proposal, record)
             self.tell(record)
 
@@ -249,7 +256,39 @@ class Sweep:
         usual = statistics.median(sum(r.phases.values()) for r in self.searched)
         return self.runner.left_s - keep_s > 0.7 * usual
 
+    def stop_if_broken(self) -> None:
+        """End the sweep when it is not the configurations that crash.
+
+        Raises:
+            InfrastructureError: The latest trials all crashed while loading; they do not count.
+        """
+        crashed = broken_environment(self.searched)
+        if not crashed:
+            return
+        for record in crashed:
+            self.runner.records.remove(record)
+            path = self.runner.folder.set_aside(record)
+        failure = crashed[-1].failure
+        said = failure.message.partition("\n")[0] if failure else ""
+        raise InfrastructureError(
+            f"the last {len(crashed)} trials crashed while loading, though other configurations "
+            f"loaded before: the environment is broken, not they. The last one: {said} (see "
+            f"{path / 'worker.log'}); mend it and run the same command again, which tries them anew"
+        )
+
     def tell(self, record: TrialRecord) -> None:
+        """Report a record, unless it may be the environment's fault."""
+        self.doubtful.append(record)
+        if not crashed_at_load(record):
+            self.report_doubtful()
+
+    def report_doubtful(self) -> None:
+        """Report what waited."""
+        waiting, self.doubtful = self.doubtful, []
+        for record in waiting:
+            self.report_one(record)
+
+    def report_one(self, record: TrialRecord) -> None:
         """Report a record; what goes wrong with that is a notice and no more."""
         if self.report is None:
             return

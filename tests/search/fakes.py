@@ -35,6 +35,9 @@ class FakeVoice:
 
     def build(self, options: Options, device: str) -> Built:
         fault = options.sampling.temperature
+        broken = os.environ.get("MOSGATE_TEST_BROKEN")
+        if broken and Path(broken).exists():
+            raise ImportError("libnowhere.so: cannot open shared object file")
         if fault == REFUSED:
             raise InapplicableError("temperature", fault, "this voice is too shy")
         if fault == LIMITED:

@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from search.config import SweepConfig, load_config
-from search.errors import BaselineUnfitError, ConfigError
+from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.events import Event, Notice, PhaseStarted, TrialFinished, TrialStarted
 from search.record import SweepResult, TrialRecord, read_records
 from search.sampler import DIGEST
@@ -183,6 +183,33 @@ def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
     assert [n for n in notices if "trial 1 could not be reported (the tracking server" in n]
     trial = next((root / "a" / "trials").glob("0002-*"))
     assert not working_in(trial)
+
+
+@pytest.mark.slow
+def test_a_broken_environment_ends_the_sweep_and_condemns_nothing(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, flag, reported = tmp_path / "mlruns", tmp_path / "broken", list[TrialRecord]()
+    monkeypatch.setenv("MOSGATE_TEST_BROKEN", str(flag))
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TrialFinished):
+            flag.touch()
+
+    config = sweep("sampler: random")
+    with pytest.raises(InfrastructureError, match=r"last \d trials crashed.*worker\.log") as caught:
+        run(config, root, on_event, reported.append)
+    assert "ImportError: libnowhere.so" in str(caught.value)
+    assert [r.role for r in reported] == ["baseline"]
+    assert tuple(read_records(root / "a")) == tuple(reported)
+    logs = list((root / "a" / "unfit").glob("*/worker.log"))
+    assert len(logs) >= 4
+    assert str(max(logs)) in str(caught.value)
+    flag.unlink()
+    config = sweep("sampler: random\nbudget: {max_trials: 2}")
+    result = run(config, root, lambda event: None)
+    assert [(r.number, r.status) for r in result.records] == [(0, "completed"), (1, "completed")]
+    assert told(root) == sorted(r.digest for r in result.records)
 
 
 def test_a_baseline_that_trips_the_guards_ends_the_sweep(
