@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from search.config import METRICS
+from search.events import Notice
 from search.judging import Reference, load_reference
 from search.prompts import PromptSet, confirm_prompts
+from search.ranking import contenders
 from search.record import Confirmation, TrialRecord
 from search.runner import Runner
 from search.space import Candidate
@@ -76,13 +78,22 @@ class Confirmer:
         known = self.runner.known(self.runner.digest(options, self.prompts))
         if known is None and not (self.prompts.utterances or self.config.confirm.pairs):
             return None
+        known = known or self.second_hearing(contender, options)
         if known is None:
-            known = self.second_hearing(contender, options)
+            return None
         return read_confirmation(known, contender.digest, self.metric)
 
-    def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord:
-        """Run the processes of one confirmation and write its record."""
+    def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord | None:
+        """Run the processes of one confirmation and write its record; None without a baseline."""
         base = self.heard_baseline() if self.prompts.utterances else None
+        if base is not None and base.failure is not None:
+            self.runner.on_event(
+                Notice(
+                    message="nothing can be confirmed, since the baseline failed on the unseen "
+                    f"prompts ({base.failure.kind} in {base.failure.phase}: {base.failure.message})"
+                )
+            )
+            return None
         reference = self.reference(base) if base else None
         candidate = Candidate(requested=options, options=options, recipe=contender.recipe)
         record = self.runner.attempt(candidate, "confirm", self.prompts, reference, keep_s=0.0)
@@ -110,16 +121,28 @@ class Confirmer:
         """Time one fresh process that speaks nothing for the judge; None if it failed."""
         candidate = Candidate(requested=options, options=options)
         nothing = PromptSet(utterances=(), references={})
-        record = self.runner.attempt(candidate, "confirm", nothing, None, keep_s=0.0)
+        # A number of its own: the confirmation's record, not written yet, has the next one.
+        number = self.runner.next_number + 1
+        record = self.runner.attempt(candidate, "confirm", nothing, None, keep_s=0.0, number=number)
         self.runner.folder.remove_trial(record.folder_name)
         return record.metrics.get(self.metric)
 
     def heard_baseline(self) -> TrialRecord:
-        """Return the baseline's record on the confirmation's prompts; run it if need be."""
+        """Return the baseline's record on the confirmation's prompts; run it if need be.
+
+        One that failed is not kept.
+        """
         options = Options.from_mapping(self.baseline.options)
         known = self.runner.known(self.runner.digest(options, self.prompts))
+        if known is not None:
+            return known
         candidate = Candidate(requested=options, options=options)
-        return known or self.runner.run(candidate, "confirm", self.prompts, None)
+        record = self.runner.attempt(candidate, "confirm", self.prompts, None, keep_s=0.0)
+        if record.failure is None:
+            return self.runner.keep(record)
+        # A confirmation that failed once must not be in the way of the next sitting's.
+        self.runner.folder.remove_trial(record.folder_name)
+        return record
 
     def reference(self, base: TrialRecord) -> Reference:
         """Return what the confirmation is compared with."""
@@ -166,3 +189,19 @@ def stands(confirmation: Confirmation) -> bool:
     """Whether a confirmation upholds the winner: faster in turn, and passed where it was judged."""
     judged = confirmation.verdict
     return confirmation.speedup > 1.0 and (judged is None or judged["status"] == "PASS")
+
+
+def best_standing(
+    objectives: Sequence[str], records: Sequence[TrialRecord], baseline: TrialRecord
+) -> tuple[TrialRecord | None, Confirmation | None]:
+    """Return the best contender that no confirmation among the records refutes."""
+    turns = f"turns_winner_{objectives[0]}"
+    heard = [r for r in records if r.role == "confirm" and turns in r.measurements]
+    for contender in contenders(objectives, records, baseline):
+        again = [r for r in heard if r.options == contender.options]
+        if not again:
+            return contender, None
+        confirmation = read_confirmation(again[-1], contender.digest, objectives[0])
+        if stands(confirmation):
+            return contender, confirmation
+    return None, None

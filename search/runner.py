@@ -94,6 +94,11 @@ class Runner:
         seconds = self.config.budget.seconds
         return math.inf if seconds is None else seconds - self.folder.spent_s
 
+    @property
+    def next_number(self) -> int:
+        """The number of the next record."""
+        return max((r.number for r in self.records), default=-1) + 1
+
     def digest(self, options: Options, prompts: PromptSet) -> str:
         """Return the content address of options spoken on prompts."""
         return trial_digest(options, self.conditions, prompts.utterances)
@@ -134,9 +139,10 @@ class Runner:
         reference: Reference | None,
         *,
         keep_s: float,
+        number: int | None = None,
     ) -> TrialRecord:
         """Run one candidate; its record is not written yet."""
-        number = max((r.number for r in self.records), default=-1) + 1
+        number = self.next_number if number is None else number
         digest = self.digest(candidate.options, prompts)
         path = self.folder.make_trial(number, digest)
         total = self.config.budget.max_trials

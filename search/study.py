@@ -15,7 +15,7 @@ from evaluation.gate import check_baseline
 from evaluation.judge import Judge
 from search import ranking
 from search.config import SweepConfig
-from search.confirm import Confirmer
+from search.confirm import Confirmer, best_standing
 from search.environment import describe, study_conditions
 from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
@@ -142,7 +142,9 @@ class Sweep:
                 self.tell(record)
         except KeyboardInterrupt:
             interrupted = True
-            winner = next(iter(self.contenders(baseline)), None)
+            winner, confirmation = best_standing(
+                self.config.objectives, self.runner.records, baseline
+            )
         return SweepResult(
             study=self.config.study,
             objectives=self.config.objectives,

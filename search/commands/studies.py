@@ -11,7 +11,7 @@ from typing import Any
 
 from search.errors import InfrastructureError
 from search.exits import InputError
-from search.record import Confirmation, SweepResult, TrialRecord, read_record, record_paths
+from search.record import SweepResult, TrialRecord, read_record, record_paths
 
 STUDY_FILE = "study.json"
 CLOCK_FILE = "clock.json"
@@ -94,10 +94,11 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
 
 def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResult:
     from search import ranking
+    from search.confirm import best_standing
 
     objectives = tuple(load_config_of(root, study)["objectives"])
     baseline = next(r for r in records if r.role == "baseline")
-    winner, confirmation = _first_to_stand(objectives, records, baseline)
+    winner, confirmation = best_standing(objectives, records, baseline)
     return SweepResult(
         study=study,
         objectives=objectives,
@@ -109,25 +110,6 @@ def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResu
         interrupted=False,
         wall_s=_spent_s(root / study),
     )
-
-
-def _first_to_stand(
-    objectives: Sequence[str], records: Sequence[TrialRecord], baseline: TrialRecord
-) -> tuple[TrialRecord | None, Confirmation | None]:
-    """Return the best contender that no confirmation on disk refutes."""
-    from search.confirm import read_confirmation, stands
-    from search.ranking import contenders
-
-    turns = f"turns_winner_{objectives[0]}"
-    heard = [r for r in records if r.role == "confirm" and turns in r.measurements]
-    for contender in contenders(objectives, records, baseline):
-        again = [r for r in heard if r.options == contender.options]
-        if not again:
-            return contender, None
-        confirmation = read_confirmation(again[-1], contender.digest, objectives[0])
-        if stands(confirmation):
-            return contender, confirmation
-    return None, None
 
 
 def _spent_s(folder: Path) -> float:

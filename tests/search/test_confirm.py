@@ -9,11 +9,14 @@ import pytest
 
 from search.config import ConfirmConfig, PromptsConfig, SweepConfig
 from search.confirm import Confirmer, stands
-from search.record import Confirmation, TrialRecord
+from search.events import Event
+from search.prompts import PromptSet
+from search.record import Confirmation, Failure, TrialRecord
 from search.space import Candidate
 from search.trial import BudgetOverError
 from tests.search.test_record import make
 from tts.options import Options
+from tts.types import Utterance
 
 PHASES = {"load": 2.0, "compile": 3.0, "measure": 5.0, "synthesize": 20.0, "judge": 10.0}
 BASELINE = make(
@@ -38,7 +41,10 @@ class FakeRunner:
             study="a", prompts=PromptsConfig(path="p"), confirm=ConfirmConfig(pairs=pairs, n=0)
         )
         self.latencies, self.ran, self.kept = latencies, list[Options](), list[TrialRecord]()
-        self.folder = SimpleNamespace(remove_trial=lambda name: None, trials=Path())
+        self.removed = list[str]()
+        self.folder = SimpleNamespace(remove_trial=self.removed.append, trials=Path())
+        self.told, self.next_number = list[Event](), 7
+        self.on_event = self.told.append
 
     def digest(self, options: Options, prompts: object) -> str:
         return f"confirm-{options.digest}"
@@ -115,6 +121,24 @@ def test_it_can_be_switched_off() -> None:
     found = contender(FAST, 0.5)
     assert confirmer(runner).first_to_stand([found]) == (found, None)
     assert confirmer(runner).reserve_s([found]) == 0.0
+
+
+def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing() -> None:
+    class Failing(FakeRunner):
+        def attempt(self, candidate: Candidate, *args: object, **kwargs: object) -> TrialRecord:
+            failure = Failure(phase="synthesize", kind="timeout", message="too slow")
+            return make(role="confirm", status="infeasible", failure=failure, metrics={})
+
+    runner = Failing(1, {})
+    found, asked = contender(FAST, 0.5), confirmer(runner)
+    asked.prompts = PromptSet(
+        utterances=(Utterance(id="a", text="la", seed=0),), references={"a": "la"}
+    )
+    assert asked.first_to_stand([found]) == (found, None)
+    assert (runner.kept, len(runner.removed)) == ([], 1)
+    assert "baseline failed on the unseen prompts (timeout in synthesize: too slow)" in str(
+        runner.told
+    )
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,18 @@ def _refuse(event: Event, kind: type) -> None:
     assert not isinstance(event, kind)
 
 
+@pytest.mark.slow
+def test_a_confirmation_that_only_takes_turns_keeps_its_record(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    config = sweep("budget: {max_trials: 2}\nconfirm: {n: 0, pairs: 2}")
+    result = run(config, tmp_path / "mlruns")
+    assert result.confirmation is not None
+    assert len(result.confirmation.winner_samples) == 2
+    assert tuple(read_records(tmp_path / "mlruns" / "a")) == result.records
+    assert [r.role for r in result.records] == ["baseline", "recipe", "confirm"]
+
+
 RUN = """
 import sys
 from pathlib import Path
