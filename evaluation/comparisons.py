@@ -81,18 +81,27 @@ def compare_wer(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
     )  # fmt: skip
 
 
-def compare_bad_utterances(pairs: Sequence[Pair], config: GateConfig, planned_n: int) -> Comparison:
+def compare_bad_utterances(
+    pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[UtteranceScores]
+) -> Comparison:
     """Count ruined utterances against the baseline's own and an allowance.
 
     The rule: the candidate may have at most the baseline's number of bad utterances plus
-    ``floor(max_bad_rate * planned_n)``. It is a count and not a test, because a test on 24
-    utterances would let four runaways pass.
+    ``floor(max_bad_rate * n)``. It is a count and not a test, because a test on 24 utterances
+    would let four runaways pass.
+
+    Args:
+        pairs: What is judged so far.
+        config: The allowance.
+        baseline: All of the baseline: an early look allows what the last one will, or it would
+            reject what the last one accepts.
     """
     base_bad = sum(bool(bad_reasons(base, config)) for base, _ in pairs)
     bad = {cand.utterance_id: bad_reasons(cand, config, base) for base, cand in pairs}
     bad = {name: why for name, why in bad.items() if why}
     n = len(pairs)
-    allowed = base_bad + math.floor(config.max_bad_rate * planned_n + 1e-9)
+    all_base_bad = sum(bool(bad_reasons(base, config)) for base in baseline)
+    allowed = all_base_bad + math.floor(config.max_bad_rate * len(baseline) + 1e-9)
     reasons: tuple[str, ...] = ()
     if len(bad) > allowed:
         shown = "; ".join(f"{name}: {why[0]}" for name, why in list(bad.items())[:3])

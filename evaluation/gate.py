@@ -50,7 +50,7 @@ def decide(
         return _verdict("UNGATED", len(pairs), (), (*unpaired, too_few))
     if complete and len(pairs) < config.min_n:
         unpaired.append(f"{len(pairs)} utterances are too few: the gate needs {config.min_n}.")
-    comparisons = _compare(pairs, config, planned_n=len(baseline))
+    comparisons = _compare(pairs, config, baseline)
     bounds = tuple(item.bound for item in comparisons if item.bound is not None)
     reasons = (*unpaired, *(reason for item in comparisons for reason in item.reasons))
     statuses = [item.status for item in comparisons]
@@ -105,12 +105,14 @@ def _pair_up(
     return [(theirs[name], ours[name]) for name in theirs if name in ours], problems
 
 
-def _compare(pairs: Sequence[Pair], config: GateConfig, planned_n: int) -> list[Comparison]:
+def _compare(
+    pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[UtteranceScores]
+) -> list[Comparison]:
     """Compare all that the gate looks at, in the order in which people read it."""
     return [
         *(compare_mos(metric, pairs, config) for metric in MOS_METRICS),
         compare_wer(pairs, config),
-        compare_bad_utterances(pairs, config, planned_n),
+        compare_bad_utterances(pairs, config, baseline),
         compare_duration(pairs, config),
     ]
 
@@ -131,8 +133,10 @@ def _verdict(
 def _unmeasured(item: UtteranceScores) -> list[str]:
     """Say which gated values of a baseline's utterance are missing."""
     reasons = []
-    for name in (*MOS_METRICS, "wer_errors", "wer_words", "duration_s"):
+    metrics = dict.fromkeys(MOS_METRICS, "dnsmos") | {"wer_errors": "wer", "wer_words": "wer"}
+    for name, metric in (*metrics.items(), ("duration_s", "audio")):
         if not is_number(getattr(item, name)):
-            why = next(iter(item.failures.values()), "not measured")
+            failures = item.failures
+            why = failures.get(metric) or failures.get("audio") or "not measured"
             reasons.append(f"The baseline has no {name} for {item.utterance_id!r}: {why}")
     return reasons

@@ -209,6 +209,15 @@ def test_an_early_look_rejects_but_never_accepts() -> None:
     assert decide(base, damaged, CONFIG, complete=False).status == "FAIL"
 
 
+def test_an_early_look_allows_the_bad_utterances_that_the_last_one_will() -> None:
+    bad = {"guards": ("level: -70 dBFS",)}
+    base = [*voices()[:23], dataclasses.replace(voices()[23], **bad)]
+    candidate = ruined(voices(), 1, **bad)
+    assert decide(base, candidate[:8], CONFIG, complete=False).status == "UNDECIDED"
+    assert decide(base, candidate, CONFIG).status == "PASS"
+    assert decide(base, ruined(voices(), 2, **bad)[:8], CONFIG, complete=False).status == "FAIL"
+
+
 def test_speech_of_another_length_is_not_the_same() -> None:
     base = voices()
     assert decide(base, changed(base, duration_s=1.08), CONFIG).status == "PASS"
@@ -241,6 +250,10 @@ def test_a_fit_baseline_has_nothing_against_it() -> None:
         (voices(7), "7 utterances are too few"),
         ([*voices(), voices()[0]], "are called 'p00'"),
         (ruined(voices(), 1, dnsmos_p808=None), "no dnsmos_p808 for 'p00': not measured"),
+        (
+            ruined(voices(), 1, wer_errors=None, failures={"pesq": "silent", "wer": "timed out"}),
+            "no wer_errors for 'p00': timed out",
+        ),
         (ruined(voices(), 1, dnsmos_ovrl=math.nan), "no dnsmos_ovrl for 'p00'"),
         (ruined(voices(), 1, wer_errors=None, failures={"wer": "SIGSEGV"}), "'p00': SIGSEGV"),
         (ruined(voices(), 2, guards=("level: -70 dBFS",)), "2 of 24 baseline utterances are bad"),
