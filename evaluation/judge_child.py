@@ -6,6 +6,7 @@ It speaks over the one descriptor it is given and never over its standard output
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import signal
 import threading
@@ -14,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import SupportsFloat
 
 from evaluation.audio import SAMPLE_RATE_HZ, read_clip
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, MetricError
 from evaluation.metrics.base import Metric, MetricSettings, Subject, Value
 from evaluation.metrics.registry import load
 from evaluation.scores import Clip
@@ -135,7 +137,7 @@ def _step(
     values: Mapping[str, Value] = {}
     failure = None
     try:
-        values = dict(run())
+        values = {key: _usable(key, value) for key, value in run().items()}
     except EvaluationError as error:
         failure = str(error)
     except Exception as error:  # noqa: BLE001 - a metric of anybody's may raise anything
@@ -143,6 +145,24 @@ def _step(
     finally:
         faulthandler.cancel_dump_traceback_later()
     channel.send(Measured(name, values, failure, time.perf_counter() - began))
+
+
+def _usable(name: str, value: Value) -> Value:
+    """Return a value as a record can keep it.
+
+    Raises:
+        MetricError: It is not finite, or no number where a number is expected.
+    """
+    if name == "transcript" and isinstance(value, str):
+        return value
+    if name == "guards" and isinstance(value, tuple):
+        return value
+    if not isinstance(value, SupportsFloat):
+        raise MetricError(f"{name} is {value!r}: expected a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise MetricError(f"{name} is {number}: not finite")
+    return value if isinstance(value, int) else number
 
 
 def _provenance(loaded: Mapping[str, Metric]) -> dict[str, str]:

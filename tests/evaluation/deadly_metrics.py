@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -48,6 +49,10 @@ class Deadly:
             raise ZeroDivisionError("oops")
         if wish == "memory":
             raise MemoryError
+        if wish == "nan":
+            return {"pid": math.nan}
+        if wish == "words":
+            return {"pid": "seven"}
         if wish in DEEDS:
             DEEDS[wish]()
         return {"pid": float(os.getpid()), "cuda": float(os.environ["CUDA_VISIBLE_DEVICES"] != "")}

@@ -52,6 +52,8 @@ def is_alive(pid: float) -> bool:
         ("refuse", "no, thank you"),
         ("raise", "ZeroDivisionError: oops"),
         ("memory", "MemoryError: "),
+        ("nan", "pid is nan: not finite"),
+        ("words", "pid is 'seven': expected a number"),
         ("abort", "its process was ended by SIGABRT: Fatal Python error: Aborted"),
         ("kill", "its process was ended by SIGKILL (out of memory?)"),
         ("segfault", "its process was ended by SIGSEGV: Fatal Python error: Segmentation fault"),
