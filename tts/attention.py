@@ -32,7 +32,9 @@ def only(attention: Attention) -> Iterator[None]:
     """
     with (
         sdpa_kernel([BACKENDS[attention]]),
-        torch.compiler.config.patch(cache_key_tag=f"attention={attention}"),
+        torch.compiler.config.patch(  # type: ignore[attr-defined]
+            cache_key_tag=f"attention={attention}"
+        ),
     ):
         yield
 

@@ -257,9 +257,6 @@ def test_provenance_names_versions_and_weights(recogniser: Recogniser, small_ear
 # What follows listens to the real ear.
 
 SPEECH = Path(__file__).parent / "speech"
-real_ear = pytest.mark.skipif(
-    not (embedded.WEIGHTS_DIRECTORY / embedded.MANIFEST).exists(), reason="no weights yet"
-)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +278,6 @@ def _wer(ear: Recogniser, clips: list[tuple[str, np.ndarray]]) -> float:
     return sum(errors for errors, _ in counts) / sum(words for _, words in counts)
 
 
-@real_ear
 def test_the_real_ear_hears_its_teacher_and_suffers_from_noise(ear: Recogniser) -> None:
     random = np.random.default_rng(0)
 
@@ -295,7 +291,6 @@ def test_the_real_ear_hears_its_teacher_and_suffers_from_noise(ear: Recogniser) 
     assert _wer(ear, [(text, noisy(samples, -5.0)) for text, samples in clips]) > clean + 0.2
 
 
-@real_ear
 @pytest.mark.parametrize("level", [0.0, 0.001, 0.05])
 def test_the_real_ear_writes_next_to_nothing_where_nothing_is_said(
     ear: Recogniser, level: float
@@ -304,7 +299,6 @@ def test_the_real_ear_writes_next_to_nothing_where_nothing_is_said(
     assert len(ear.transcribe(noise).split()) <= 2
 
 
-@real_ear
 def test_the_real_ear_hears_speech_of_more_than_a_window(ear: Recogniser) -> None:
     pause = np.zeros(RATE // 3, np.float32)
     clips = _speech() * 3
@@ -313,7 +307,6 @@ def test_the_real_ear_hears_speech_of_more_than_a_window(ear: Recogniser) -> Non
     assert _wer(ear, [(" ".join(text for text, _ in clips), joined)]) <= 0.15
 
 
-@real_ear
 def test_the_real_ear_is_a_checkpoint_of_at_most_14_mb(ear: Recogniser, tmp_path: Path) -> None:
     assert (embedded.WEIGHTS_DIRECTORY / embedded.WEIGHTS).stat().st_size <= 14_000_000
     torch.save(embedded.checkpoint(), tmp_path / "ear.pt")
