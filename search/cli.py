@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop
         if args.debug:
             traceback.print_exc()
-        print(f"mosgate: {explain(error)}", file=sys.stderr)
+        resumes = isinstance(error, KeyboardInterrupt) and args.command == "sweep"
+        goes_on = "; the same command goes on where this one stopped" if resumes else ""
+        print(f"mosgate: {explain(error)}{goes_on}", file=sys.stderr)
         return exit_code_of(error)
 
 
@@ -189,7 +191,10 @@ def _add_say(commands: _Commands) -> None:
         help="one option, such as precision=bf16, batch_size=2 or temperature=0.5",
     )
     command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
-    command.add_argument("--model", default="embedded", help="embedded, embedded:DIR, module:Class")
+    command.add_argument(
+        "--winner", metavar="PATH", help="speak as an exported winner: its folder or winner.yaml"
+    )
+    command.add_argument("--model", help="embedded (the default), embedded:DIR, module:Class")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 

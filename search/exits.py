@@ -60,7 +60,7 @@ def exit_code_of(error: BaseException) -> Exit:
 def explain(error: BaseException) -> str:
     """Return one message for the user."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on where this one stopped"
+        return "interrupted"
     if isinstance(error, ModuleNotFoundError):
         return f"{error}; install the project's dependencies (make sweep does), or ask the doctor"
     if isinstance(error, OSError) and error.errno in _REMEDIES:

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from search.commands.assignments import assignments
 from search.exits import Exit, InputError
+from search.labels import flat_options
 
 if TYPE_CHECKING:
     from tts.options import Options
@@ -25,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if target.is_dir():
         raise InputError(f"-o {target}: is a folder; name a wav file")
     text = _text(args.text)
-    options = options_from(assignments(args.set))
+    model, options = _chosen(args)
 
     import torch
 
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from tts.types import Utterance
 
     torch.set_num_threads(1)  # as a sweep times it: small layers gain nothing from more
-    built = build(args.model, options, args.device)
+    built = build(model, options, args.device)
     began = time.perf_counter()
     (audio,) = built.synthesizer.synthesize([Utterance(id="say", text=text, seed=args.seed)])
     spent = time.perf_counter() - began
@@ -49,6 +52,30 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return Exit.WINNER
+
+
+def _chosen(args: argparse.Namespace) -> tuple[str, Options]:
+    """Return model and options: those of an exported winner, what was typed on top."""
+    typed = assignments(args.set)
+    if args.winner is None:
+        return args.model or "embedded", options_from(typed)
+    exported = _read_winner(Path(args.winner))
+    options = options_from({**flat_options(exported["options"]), **typed})
+    return args.model or str(exported.get("model", "embedded")), options
+
+
+def _read_winner(path: Path) -> dict[str, Any]:
+    """Read an exported winner.yaml; its folder stands for it."""
+    path = path / "winner.yaml" if path.is_dir() else path
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--winner {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--winner {path}: is not YAML; export the study again") from error
+    if not isinstance(found, dict) or not isinstance(found.get("options"), dict):
+        raise InputError(f"--winner {path}: holds no options; name what mosgate export wrote")
+    return found
 
 
 def _text(given: str) -> str:
@@ -87,7 +114,7 @@ def options_from(given: dict[str, Any]) -> Options:
     try:
         return Options.from_mapping({**values, "sampling": sampling})
     except ValueError as error:
-        raise InputError(f"--set {error}") from error
+        raise InputError(f"the options: {error}") from error
 
 
 def _write(target: Path, audio: Audio) -> None:

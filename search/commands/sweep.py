@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         console.print(f"compare the runs: mosgate ui --root {root}", style="dim", markup=False)
     if result.interrupted:
+        console.print("interrupted: the same command goes on where this one stopped", markup=False)
         return Exit.INTERRUPTED
     return Exit.WINNER if result.winner is not None else Exit.NOTHING_PASSED
 

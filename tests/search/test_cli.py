@@ -27,6 +27,7 @@ from search.errors import (
     StudyMismatchError,
 )
 from search.events import Event, SweepStarted, TrialFinished
+from search.export import export
 from search.record import SweepResult, TrialRecord
 from tests.search import record_fixtures as fixtures
 from tts.errors import InapplicableError, TextError, WeightsError
@@ -233,7 +234,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             1,
             "Nothing won",
         ),
-        (fixtures.result(interrupted=True), 130, "interrupted"),
+        (fixtures.result(interrupted=True), 130, "interrupted: the same command goes on"),
     ],
     ids=["winner", "nothing", "interrupted"],
 )
@@ -359,6 +360,23 @@ def test_say_writes_a_wav(tmp_path: Path, voice: list[Options], capsys: Capture)
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 
+def test_say_speaks_as_an_exported_winner(tmp_path: Path, voice: list[Options]) -> None:
+    export(fixtures.result(), tmp_path / "won", config={"model": "embedded"})
+    words = ["say", "hello", "-o", str(tmp_path / "a.wav"), "--set", "sampling.top_p=0.5"]
+    for place in ("won", "won/winner.yaml"):
+        assert cli.main([*words, "--winner", str(tmp_path / place)]) == 0
+        asked = voice.pop()
+        assert (asked.compile, asked.batch_size, asked.sampling.top_p) == ("default", 4, 0.5)
+
+
+def test_say_refuses_what_is_no_winner(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "odd.yaml").write_text("study: a\n", encoding="utf-8")
+    words = ["say", "hello", "-o", str(tmp_path / "a.wav"), "--winner"]
+    for name, said in (("none.yaml", "cannot be read"), ("odd.yaml", "holds no options")):
+        assert cli.main([*words, str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_say_warns_of_a_sentence_that_was_cut_off(
     tmp_path: Path, voice: list[Options], capsys: Capture
 ) -> None:
@@ -457,7 +475,7 @@ def test_signals_end_in_130(number: signal.Signals, tmp_path: Path) -> None:
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said == "mosgate: interrupted; the same command goes on where this one stopped\n"
+    assert said == "mosgate: interrupted\n"
 
 
 def test_a_closed_pipe_is_not_worth_a_word(root: Path) -> None:
