@@ -17,19 +17,19 @@ class SweepStarted:
         study: The study's name.
         device: The device as its driver names it.
         objectives: Metric names.
-        n_known: Records found on disk: above 0 when it resumes.
         max_trials: Most trials in this study.
         seconds: Time budget of the study, or None.
         spent_s: Of that, spent in earlier sittings.
+        known: Records found on disk: some when it resumes.
     """
 
     study: str
     device: str
     objectives: tuple[str, ...]
-    n_known: int
     max_trials: int
     seconds: float | None
     spent_s: float
+    known: tuple[TrialRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,8 @@ class Progress:
         match event:
             case SweepStarted():
                 self.started, self.begun_at = event, self.now()
+                for record in event.known:
+                    self._count(record)
             case TrialStarted():
                 self.trial, self.phase = event, None
             case PhaseStarted():
@@ -79,7 +81,7 @@ class Progress:
                 pass
 
     def _count(self, record: TrialRecord) -> None:
-        if record.number == 0:
+        if record.role == "baseline":
             self.baseline = record
             return
         if record.role == "confirm":
@@ -172,7 +174,8 @@ class PlainView:
 def opening(event: SweepStarted) -> str:
     """Say what begins, or goes on."""
     limit = f", at most {clock(event.seconds)}" if event.seconds is not None else ""
-    known = f"; {event.n_known} trials known from before" if event.n_known else ""
+    n_known = len(event.known)
+    known = f"; {n_known} record{'s' * (n_known > 1)} known from before" if n_known else ""
     goal = ", ".join(event.objectives)
     return (
         f"study {event.study} on {event.device}: {goal}, at most {event.max_trials} trials"

@@ -112,10 +112,10 @@ class Sweep:
                 study=self.config.study,
                 device=device,
                 objectives=self.config.objectives,
-                n_known=len(self.runner.records),
                 max_trials=self.config.budget.max_trials,
                 seconds=self.config.budget.seconds,
                 spent_s=self.runner.folder.spent_s,
+                known=tuple(self.runner.records),
             )
         )
         for message in skipped:

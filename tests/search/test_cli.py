@@ -183,7 +183,6 @@ def ends_with(result: SweepResult) -> Callable[..., SweepResult]:
                 study="toy",
                 device="a toy CPU",
                 objectives=result.objectives,
-                n_known=0,
                 max_trials=40,
                 seconds=60.0,
                 spent_s=0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -16,7 +17,7 @@ from search.events import (
     TrialFinished,
     TrialStarted,
 )
-from search.live import LiveView, PlainView, Progress, finished_line, open_view
+from search.live import LiveView, PlainView, Progress, finished_line, open_view, opening
 from tests.search import record_fixtures as fixtures
 
 
@@ -33,7 +34,6 @@ def started(seconds: float | None = 540.0) -> SweepStarted:
         study="toy",
         device="a toy CPU",
         objectives=("latency_p50_s",),
-        n_known=0,
         max_trials=40,
         seconds=seconds,
         spent_s=60.0,
@@ -127,6 +127,15 @@ def test_what_could_not_win_is_neither_rejected_nor_judged() -> None:
         "[5/40] fp16 eager dynamic b4: latency p50 300 ms, surpassed: stopped after 6 utterances: "
         "trial 2 is at least as good in latency_p50_s"
     )
+
+
+def test_a_resumed_sweep_knows_what_was_found_before() -> None:
+    progress = Progress(now=Clock())
+    resumed = dataclasses.replace(started(), known=fixtures.records())
+    progress.take(resumed)
+    assert progress.counted() == "2 accepted, 1 FAIL, 1 infeasible"
+    assert progress.best_said().endswith("4.00 × the baseline")
+    assert opening(resumed).endswith("at most 9:00; 5 records known from before")
 
 
 def test_a_confirmation_is_not_a_candidate() -> None:
