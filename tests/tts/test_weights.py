@@ -74,7 +74,15 @@ def test_a_broken_manifest_is_named(copy: Path, text: str, words: str) -> None:
         weights.load(copy)
 
 
-@pytest.mark.parametrize("change", [{"format": 99}, {"lm": {"no": 1}}])
+@pytest.mark.parametrize("files", [["codec.safetensors"], {"codec.safetensors": {"bytes": 1}}])
+def test_a_manifest_without_checksums_is_named(copy: Path, files: object) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+    with pytest.raises(WeightsError, match="lacks the sha256"):
+        weights.load(copy)
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"sample_rate": 8000}, {"lm": {"no": 1}}])
 def test_another_release_is_refused(copy: Path, change: dict[str, Any]) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))

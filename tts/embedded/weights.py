@@ -100,11 +100,15 @@ def read_manifest(directory: Path | str = DEFAULT_DIRECTORY) -> dict[str, Any]:
     missing = needed - set(manifest) if isinstance(manifest, dict) else needed
     if missing:
         raise WeightsError(f"{path}: lacks {', '.join(sorted(missing))}; {_REMEDY}")
-    if manifest["format"] != FORMAT:
-        raise WeightsError(
-            f"{path}: format {manifest['format']}, this version reads {FORMAT}; "
-            "use weights and code of one release"
-        )
+    for key, known in (("format", FORMAT), ("sample_rate", SAMPLE_RATE_HZ)):
+        if manifest[key] != known:
+            raise WeightsError(
+                f"{path}: {key} {manifest[key]}, this version reads {known}; "
+                "use weights and code of one release"
+            )
+    entries = manifest["files"].values() if isinstance(manifest["files"], dict) else (None,)
+    if not all(isinstance(entry, dict) and {"sha256", "bytes"} <= set(entry) for entry in entries):
+        raise WeightsError(f"{path}: lacks the sha256 and bytes of a file; {_REMEDY}")
     return dict(manifest)
 
 
