@@ -191,7 +191,10 @@ def load_reference(folder: Path, scores: Sequence[Mapping[str, Any]]) -> Referen
     try:
         saved = json.loads((folder / CLIPS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InfrastructureError(f"cannot read the baseline's {CLIPS}: {error}") from error
+        raise InfrastructureError(
+            f"cannot read the baseline's {CLIPS}: {error}; remove {folder} and run the same "
+            "command again, which runs the baseline anew"
+        ) from error
     renders = {k: folder / v for k, v in saved["renders"].items()}
     tokens = {k: saved["clips"][k]["tokens"] for k in renders if k in saved["clips"]}
     found = tuple(UtteranceScores.from_mapping(s) for s in scores)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,10 @@ from evaluation.scores import Clip, UtteranceScores
 class Scorer(Protocol):
     """What scores clips: ``evaluation.judge.Judge``, or a stand-in in tests."""
 
-    def score(self, clips: Sequence[Clip]) -> list[UtteranceScores]:
-        """Score clips, in their order."""
+    def score(
+        self, clips: Sequence[Clip], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[UtteranceScores]:
+        """Score clips, in their order; tell how many are done, and stop if that raises."""
         ...
 
     def provenance(self) -> Mapping[str, str]:
@@ -36,6 +38,7 @@ class Scoring:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.known: dict[str, UtteranceScores] = {}
+        self.is_closed = False
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
 
     def __enter__(self) -> Scoring:
@@ -47,6 +50,7 @@ class Scoring:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.is_closed = True  # nobody waits for what is still being scored
         self.executor.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, clips: Sequence[Clip]) -> Future[list[UtteranceScores]]:
@@ -57,7 +61,7 @@ class Scoring:
         keys = [clip_key(clip) for clip in clips]
         new = [clip for clip, key in zip(clips, keys, strict=True) if key not in self.known]
         if new:
-            scored = {s.utterance_id: s for s in self.scorer.score(new)}
+            scored = {s.utterance_id: s for s in self.scorer.score(new, on_progress=self._go_on)}
             for clip, key in zip(clips, keys, strict=True):
                 found = scored.get(clip.utterance_id)
                 # A metric that failed may do better next time: do not keep that.
@@ -70,6 +74,11 @@ class Scoring:
         else:
             fresh = [self.known[key] for key in keys]
         return [replace(s, utterance_id=c.utterance_id) for s, c in zip(fresh, clips, strict=True)]
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        """Give up in the middle of a batch once a person has stopped the sweep."""
+        if self.is_closed:
+            raise CancelledError
 
 
 def clip_key(clip: Clip) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ def test_the_same_audio_is_scored_once(tmp_path: Path) -> None:
 
 def test_a_failed_metric_is_tried_again(tmp_path: Path) -> None:
     class Failing(FakeScorer):
-        def score(self, clips: Sequence[Clip]) -> list[UtteranceScores]:
+        def score(self, clips: Sequence[Clip], **how: object) -> list[UtteranceScores]:
             return [replace(s, failures={"wer": "no"}) for s in super().score(clips)]
 
     scorer = Failing()
@@ -51,11 +53,30 @@ def test_a_failed_metric_is_tried_again(tmp_path: Path) -> None:
 
 def test_what_the_scorer_raises_reaches_the_caller(tmp_path: Path) -> None:
     class Broken(FakeScorer):
-        def score(self, clips: Sequence[Clip]) -> list[UtteranceScores]:
+        def score(self, clips: Sequence[Clip], **how: object) -> list[UtteranceScores]:
             raise RuntimeError("the judge is ill")
 
     with Scoring(Broken()) as scoring, pytest.raises(RuntimeError, match="ill"):
         scoring.submit([clip(tmp_path, "a", 0.5)]).result()
+
+
+def test_the_end_waits_for_one_clip_and_not_for_the_batch(tmp_path: Path) -> None:
+    class Waiting(FakeScorer):
+        def _one(self, clip: Clip) -> UtteranceScores:
+            working.set()
+            assert ended.wait(20)
+            return super()._one(clip)
+
+    working, ended, scorer = Event(), Event(), Waiting()
+    clips = [clip(tmp_path, name, level) for name, level in (("a", 0.5), ("b", 0.4))]
+    with Scoring(scorer) as scoring:
+        begun = scoring.submit(clips)
+        assert working.wait(20)
+        scoring.is_closed = True
+        ended.set()
+    assert scorer.n_scored == 1
+    with pytest.raises(CancelledError):
+        begun.result()
 
 
 def test_means_leave_out_what_was_not_measured() -> None:
