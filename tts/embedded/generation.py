@@ -103,14 +103,6 @@ class Generator:
         self.n_graphs = 0
         self._kept: dict[tuple[int, int], Memory] = {}
 
-    @torch.inference_mode()
-    def generate(self, rows: Sequence[Row]) -> list[Spoken]:
-        """Draw the tokens of a batch to its end."""
-        batch = Batch(self, rows)
-        while not batch.is_finished():
-            batch.advance(self.look_every)
-        return batch.spoken()
-
     def scores(self, hidden: Tensor) -> Tensor:
         """Guide and score hidden states: (lanes, width) to (rows, N_SPEECH), float32."""
         if self.is_guided:

@@ -6,8 +6,6 @@ characters by as many NULLs, so guidance is a plain second row of the same lengt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,13 +22,6 @@ N_SPEECH = -(-(N_CODES + 2) // 64) * 64
 LM_CONFIG = DecoderConfig(
     n_layers=8, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """What the model reads before it speaks: shape (n,) character ids, each in [0, 128)."""
-
-    characters: tuple[int, ...]
 
 
 class SpeechLM(nn.Module):
