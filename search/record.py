@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -256,8 +256,3 @@ def read_records(study_dir: Path) -> list[TrialRecord]:
 def record_paths(study_dir: Path) -> Iterator[Path]:
     """Yield the paths of all records of a study."""
     yield from sorted((study_dir / "trials").glob(f"*/{RECORD_NAME}"))
-
-
-def by_digest(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
-    """Index records by content address."""
-    return {record.digest: record for record in records}

@@ -72,10 +72,6 @@ class Space:
         """Number of points, refused and equivalent ones included."""
         return prod(len(choices) for choices in self.choices.values())
 
-    def options(self, point: Point) -> Options:
-        """Return the options of a point, as asked for."""
-        return options_of(point)
-
     def candidate(self, options: Options, recipe: str = "") -> Candidate | InapplicableError:
         """Return what options amount to on this device, or why they cannot run on it."""
         refusal = validity.refusal(options, self.caps)

@@ -21,7 +21,8 @@ from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
 from search.folder import StudyFolder
 from search.judging import Reference, load_reference
-from search.load_crashes import broken_environment, crashed_at_load
+from search.load_crashes import broken_environment
+from search.outbox import Outbox
 from search.prompts import PromptSet, confirm_prompts, search_prompts
 from search.record import Confirmation, SweepResult, TrialRecord
 from search.runner import Runner
@@ -100,10 +101,9 @@ class Sweep:
         report: Report | None,
     ) -> None:
         self.runner, self.space, self.recipes = runner, space, known
-        self.prompts, self.on_event, self.report = prompts, on_event, report
+        self.prompts, self.on_event = prompts, on_event
         self.config = runner.config
-        # Trials that crashed while loading: reported once another one shows that loading works.
-        self.doubtful: list[TrialRecord] = []
+        self.outbox = Outbox(report, on_event)
 
     def begin(self, device: str, skipped: Sequence[str]) -> None:
         """Say what is about to happen, and report what earlier sittings found."""
@@ -121,7 +121,7 @@ class Sweep:
         for message in skipped:
             self.on_event(Notice(message=message))
         for record in self.runner.records:
-            self.tell(record)
+            self.outbox.put(record)
 
     def run(self) -> SweepResult:
         """Run until the budget or the space is used up, or a person stops it."""
@@ -135,11 +135,11 @@ class Sweep:
         interrupted = False
         try:
             self.search(baseline, reference, confirmer)
-            self.report_doubtful()
+            self.outbox.flush()
             n_before = len(self.runner.records)
             winner, confirmation = confirmer.first_to_stand(self.contenders(baseline))
             for record in self.runner.records[n_before:]:
-                self.tell(record)
+                self.outbox.put(record)
         except KeyboardInterrupt:
             interrupted = True
             winner, confirmation = best_standing(
@@ -186,7 +186,7 @@ class Sweep:
                     f"the baseline is unfit, so nothing can be compared with it: {reasons}; mend "
                     f"the model or the baseline's options (evidence: {path})"
                 )
-            self.tell(record)
+            self.outbox.put(record)
         return record
 
     def unfit(self, record: TrialRecord) -> str:
@@ -220,7 +220,7 @@ class Sweep:
                 return
             self.stop_if_broken()
             sampler.tell(proposal, record)
-            self.tell(record)
+            self.outbox.put(record)
 
     def proposals(self, sampler: Sampler) -> Iterator[tuple[Proposal, Literal["recipe", "search"]]]:
         """Yield what to try next until trials or grid are used up."""
@@ -277,29 +277,3 @@ class Sweep:
             f"loaded before: the environment is broken, not they. The last one: {said} (see "
             f"{path / 'worker.log'}); mend it and run the same command again, which tries them anew"
         )
-
-    def tell(self, record: TrialRecord) -> None:
-        """Report a record, unless it may be the environment's fault."""
-        self.doubtful.append(record)
-        if not crashed_at_load(record):
-            self.report_doubtful()
-
-    def report_doubtful(self) -> None:
-        """Report what waited."""
-        waiting, self.doubtful = self.doubtful, []
-        for record in waiting:
-            self.report_one(record)
-
-    def report_one(self, record: TrialRecord) -> None:
-        """Report a record; what goes wrong with that is a notice and no more."""
-        if self.report is None:
-            return
-        try:
-            self.report(record)
-        except Exception as error:  # noqa: BLE001 - reporting must never fail a trial
-            self.on_event(
-                Notice(
-                    message=f"trial {record.number} could not be reported ({error}); it will be "
-                    "when the same command runs again"
-                )
-            )

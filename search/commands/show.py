@@ -136,8 +136,9 @@ def _figure(name: str, value: float) -> str:
 
 
 def _bound(bound: dict[str, Any]) -> str:
+    unit = "points" if bound["metric"] in ("wer", "bad_utterances") else "%"
     parts = [
-        f"{part.removesuffix('_pct')} {bound[part]:+.2f} %"
+        f"{part.removesuffix('_pct')} {bound[part]:+.2f} {unit}"
         for part in ("delta_pct", "lower_pct", "upper_pct", "sigma_pct")
         if bound.get(part) is not None
     ]

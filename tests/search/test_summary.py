@@ -137,9 +137,7 @@ def test_several_objectives_show_the_whole_front() -> None:
     assert [row[0] for row in summarise(result).rows] == ["baseline", "winner", "front"]
 
 
-def test_a_winner_far_from_the_baseline_is_set_beside_the_best_without_its_values() -> (
-    None
-):
+def test_a_winner_far_from_the_baseline_is_set_beside_what_lacks_its_values() -> None:
     graphs = Options(precision="bf16", compile="reduce-overhead", kv_cache="static")
     plain = Options(precision="bf16", kv_cache="dynamic", attention="flash")
     found = (
