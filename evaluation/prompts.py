@@ -56,7 +56,12 @@ class Prompt:
 
 
 def load_prompts(
-    path: Path | str, *, split: Split = "all", n: int | None = None, seed: int = 0
+    path: Path | str,
+    *,
+    split: Split = "all",
+    n: int | None = None,
+    seed: int = 0,
+    max_characters: int | None = None,
 ) -> tuple[Prompt, ...]:
     """Read a prompt file, or an even share of one half of it.
 
@@ -66,6 +71,7 @@ def load_prompts(
         n: How many, spread evenly over the strata; None takes all of them in file order. With the
             same seed a smaller ``n`` takes the first of what a larger one takes.
         seed: Which ones are taken and in which order; it never moves a prompt between halves.
+        max_characters: Leave out longer texts, in either half; None keeps all.
 
     Returns:
         The prompts.
@@ -78,6 +84,8 @@ def load_prompts(
         raise PromptError(path, None, f"split {split!r}: choose search, confirmation or all")
     prompts = _read(path)
     kept = prompts if split == "all" else _half(prompts, split)
+    if max_characters is not None:
+        kept = [prompt for prompt in kept if len(prompt.text) <= max_characters]
     if n is None:
         return tuple(kept)
     if not 1 <= n <= len(kept):

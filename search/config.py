@@ -51,15 +51,19 @@ class PromptsConfig:
         n: Prompts of the search split.
         seeds: Utterances per prompt, each with a random seed of its own.
         seed: Where the seeds start.
+        max_characters: Longer prompts are left out, of the confirmation too; None keeps all.
     """
 
     path: str
     n: int = 24
     seeds: int = 1
     seed: int = 0
+    max_characters: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, n=2, seeds=1, seed=0)
+        if self.max_characters is not None:
+            _at_least(self, max_characters=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,10 @@ def confirm_prompts(config: SweepConfig) -> PromptSet:
 
 def _load(config: SweepConfig, split: Split, n: int) -> tuple[Prompt, ...]:
     try:
-        return load_prompts(config.prompts_path, split=split, n=n, seed=config.prompts.seed)
+        p = config.prompts
+        return load_prompts(
+            config.prompts_path, split=split, n=n, seed=p.seed, max_characters=p.max_characters
+        )
     except PromptError as error:
         raise config.error("prompts", str(error)) from error
 

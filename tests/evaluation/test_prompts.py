@@ -151,3 +151,11 @@ def test_the_digest_sees_every_field_and_the_order() -> None:
     assert len(digests) == 6
     pair = [prompt, changed[0]]
     assert prompt_digest(pair) == prompt_digest(tuple(pair)) != prompt_digest(pair[::-1])
+
+
+@pytest.mark.parametrize("split", ["search", "confirmation"])
+def test_longer_texts_can_be_left_out_of_either_half(split: str) -> None:
+    short = load_prompts(ENGLISH, split=split, n=32, max_characters=60)  # type: ignore[arg-type]
+    whole = {p.id for p in load_prompts(ENGLISH, split=split)}  # type: ignore[arg-type]
+    assert max(len(p.text) for p in short) <= 60
+    assert {p.id for p in short} <= whole
