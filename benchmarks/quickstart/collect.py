@@ -12,6 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from search.labels import verdict_label
+from search.record import TrialRecord, read_records
+
 HERE = Path(__file__).parent
 KEPT = (
     "latency_p50_s", "latency_p95_s", "ttfa_p50_s", "rtf", "throughput_samples_per_s",
@@ -19,12 +22,6 @@ KEPT = (
     "gpu_power_w", "dnsmos_ovrl", "dnsmos_p808", "wer", "pesq_wb", "speedup", "speedup_low",
     "speedup_high",
 )  # fmt: skip
-
-
-def read_records(study: Path) -> list[dict[str, Any]]:
-    """Return a study's records in order."""
-    paths = sorted(study.glob("trials/*/record.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def phases(records: list[dict[str, Any]]) -> dict[str, float]:
@@ -48,6 +45,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "bounds": verdict.get("bounds", []),
         "metrics": {k: record["metrics"][k] for k in KEPT if k in record["metrics"]},
         "observed": record["observed"],
+        "label": verdict_label(TrialRecord.from_json(json.dumps(record))),
     }
 
 
@@ -58,7 +56,8 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--commit", required=True, help="what ran")
     args = parser.parse_args()
-    records = read_records(args.study)
+    records = [json.loads(record.to_json()) for record in read_records(args.study)]
+    rows = [row(record) for record in records]
     clock = json.loads((args.study / "clock.json").read_text())
     result = {
         "commit": args.commit,
@@ -67,8 +66,8 @@ def main() -> None:
         "n_trials": sum(r["role"] != "confirm" for r in records),
         "sweep_s": clock["spent_s"],
         "phase_s": phases(records),
-        "verdicts": Counter((r["verdict"] or {}).get("status", r["status"]) for r in records),
-        "trials": [row(r) for r in records],
+        "verdicts": Counter(r["label"] for r in rows if r["role"] != "confirm"),
+        "trials": rows,
     }
     (HERE / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records)

@@ -22,7 +22,8 @@ BUDGET_PCT = -5.0
 STYLES = {
     "PASS": ("#1a7f37", "o", "accepted"),
     "FAIL": ("#cf222e", "x", "rejected (MOS, words or guards)"),
-    "UNDECIDED": ("#8c959f", ".", "undecided, or stopped: cannot win"),
+    "UNDECIDED": ("#bf8700", "x", "undecided: never ships"),
+    "surpassed": ("#8c959f", ".", "stopped: cannot win"),
 }
 
 
@@ -43,7 +44,7 @@ def draw(axes: Axes, result: dict[str, Any]) -> None:
         if trial["role"] == "baseline":
             axes.plot(latency_ms, 0, "*", color="black", markersize=13, label="baseline")
             continue
-        status = (trial["verdict"] or "").split(":")[0]
+        status = trial["label"]
         if not trial["bounds"] or status not in STYLES:
             continue
         color, marker, label = STYLES[status]
@@ -74,7 +75,7 @@ def main() -> None:
         draw(axes, result)
     row[0][0].set_ylabel("change of the worse DNSMOS, to its\n95 % lower bound (% of baseline)")
     handles, labels = row[0][-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="lower center", ncol=5, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(args.output, dpi=110)
 
