@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -173,6 +173,15 @@ def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConf
 
 
 @pytest.mark.slow
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Take SIGINT even where a shell started the tests in the background, with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
     tmp_path: Path, sweep: Callable[[str], SweepConfig]
 ) -> None:
