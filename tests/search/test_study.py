@@ -172,7 +172,6 @@ def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConf
     ]
 
 
-@pytest.mark.slow
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
     """Take SIGINT even where a shell started the tests in the background, with it ignored."""
@@ -181,6 +180,7 @@ def hears_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
     tmp_path: Path, sweep: Callable[[str], SweepConfig]
