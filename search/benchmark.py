@@ -38,7 +38,9 @@ class Benchmark:
 
     def warm_up(self) -> None:
         """Compile, capture and touch everything the timed calls touch."""
-        for i in range(self.job.warmup):
+        # Every text once at least: a longer one may need another shape compiled.
+        n_turns = max(self.job.warmup, -(-len(self.job.texts) // self.batch_size))
+        for i in range(n_turns):
             start = time.perf_counter()
             self.synthesizer.synthesize(self.batch(i))
             self.synchronise()

@@ -93,7 +93,7 @@ class MeasureConfig:
 
     Args:
         repeats: Timed batches.
-        warmup: Batches run before, compilation included.
+        warmup: Batches run before, compilation included; more if that leaves a text out.
         texts: What is spoken; a batch repeats them in turn.
         threads: CPU threads of the model's process; 0 leaves it to torch. With as many as there
             are cores, anything else that runs slows every operation down many times over.
