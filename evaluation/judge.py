@@ -12,7 +12,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
-from types import TracebackType
 
 from evaluation.errors import JudgeError
 from evaluation.judge_child import AUDIO, Finished, Job, Measured, Ready, Report, Started
@@ -64,12 +63,7 @@ class Judge:
     def __enter__(self) -> Judge:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:

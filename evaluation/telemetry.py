@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Protocol
 
 _BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -136,12 +135,7 @@ class Telemetry:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended = time.monotonic()
         self._stop.set()
         if self._thread is not None:

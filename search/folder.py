@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from search.errors import InfrastructureError, StudyBusyError, StudyMismatchError
@@ -55,12 +54,7 @@ class StudyFolder:
         self.begun = self.clock()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.lock)
 
     def _read(self, name: str) -> dict[str, Any]:

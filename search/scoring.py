@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from evaluation.scores import Clip, UtteranceScores
@@ -44,12 +43,7 @@ class Scoring:
     def __enter__(self) -> Scoring:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.is_closed = True  # nobody waits for what is still being scored
         self.executor.shutdown(wait=True, cancel_futures=True)
 
