@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from search.labels import column, flat_options, short_options, verdict_label, why_not
 from search.ranking import speedup
 from search.record import SweepResult, TrialRecord
+from search.rejections import candidates
 
 # An axis that gains less than this is not a cause.
 LEAST_GAIN = 1.02
@@ -103,7 +104,7 @@ def _changed_axes(record: TrialRecord, other: TrialRecord) -> list[str]:
 
 def _nearest_miss(result: SweepResult) -> str:
     metric = result.objectives[0]
-    ran = [r for r in result.records if r.role not in ("baseline", "confirm")]
+    ran = candidates(result.records)
     missed = [r for r in ran if r.metrics.get(metric) and r.status == "completed"]
     if not missed:
         return "No configuration but the baseline ran to the end."

@@ -133,9 +133,8 @@ def front(objectives: Sequence[str], records: Sequence[TrialRecord]) -> list[Tri
 
 
 def _dominates(objectives: Sequence[str], a: TrialRecord, b: TrialRecord) -> bool:
-    pairs = [(name, a.metrics[name], b.metrics[name]) for name in objectives]
-    return all(not better(n, y, x) for n, x, y in pairs) and any(
-        better(n, x, y) for n, x, y in pairs
+    return no_better(objectives, b.metrics, a.metrics) and any(
+        better(name, a.metrics[name], b.metrics[name]) for name in objectives
     )
 
 
