@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-PHASES = ("load", "compile", "measure", "render", "synthesize")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

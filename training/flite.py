@@ -28,7 +28,7 @@ TEACHER = "rms"
 OTHER_VOICES = ("slt", "awb", "kal16")
 SENTENCES_PER_SHARD = 192
 HEAD_S, TAIL_S = 0.04, 0.12
-LOUDEST_S = 13.0
+LONGEST_S = 13.0
 
 
 class _Wave(ctypes.Structure):
@@ -102,7 +102,7 @@ def _work(jobs: multiprocessing.Queue, out: Path, folder: str) -> None:  # type:
         pieces, start, rows = [], 0, {"voice": [], "text": [], "start": [], "length": []}
         for text in sentences:
             samples = trim(flite.speak(text, voice))
-            if not 0.15 <= len(samples) / SAMPLE_RATE_HZ <= LOUDEST_S:
+            if not 0.15 <= len(samples) / SAMPLE_RATE_HZ <= LONGEST_S:
                 continue
             for key, value in zip(rows, (voice, text, start, len(samples)), strict=True):
                 rows[key].append(value)
