@@ -56,6 +56,8 @@ class UtteranceScores:
         guards: The guards that tripped, as ``"name: what was seen (limit)"``.
         failures: Metric name to reason, for each metric that failed on this utterance.
         extra: Values of metrics that are not built in, by name.
+        provenance: Hash of all that the scores depend on; empty in records older than it. Scores
+            of different hashes are never compared.
     """
 
     utterance_id: str
@@ -72,6 +74,7 @@ class UtteranceScores:
     guards: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, float] = field(default_factory=dict)
+    provenance: str = ""
 
     @property
     def wer(self) -> float | None:
@@ -122,7 +125,8 @@ class UtteranceScores:
         return cls.from_mapping(mapping)
 
 
-_TEXT = {"utterance_id", "transcript"}
+_TEXT = {"utterance_id", "transcript", "provenance"}
+_NEVER_NONE = {"utterance_id", "guards", "failures", "extra", "provenance"}
 _COUNTS = {"wer_errors", "wer_words"}
 
 
@@ -134,7 +138,7 @@ def _checked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever stood in 
         return {str(key): str(reason) for key, reason in value.items()}
     if name == "extra" and isinstance(value, Mapping):
         return {str(key): float(number) for key, number in value.items()}
-    if value is None and name not in {"utterance_id", "guards", "failures", "extra"}:
+    if value is None and name not in _NEVER_NONE:
         return None
     if name in _TEXT and isinstance(value, str):
         return value

@@ -22,6 +22,7 @@ FULL = UtteranceScores(
     guards=("clipping: 1 %",),
     failures={"pesq": "SIGSEGV"},
     extra={"kl": 0.25},
+    provenance="0123456789abcdef",
 )
 
 
@@ -59,8 +60,15 @@ def test_nan_is_not_written() -> None:
         ('{"utterance_id": "a", "transcript": 3}', "wrong type"),
         ('{"utterance_id": "a", "guards": null}', "wrong type"),
         ('{"utterance_id": "a", "failures": []}', "wrong type"),
+        ('{"utterance_id": "a", "provenance": null}', "wrong type"),
     ],
 )
 def test_damaged_scores_are_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ScoresError, match=message):
         UtteranceScores.from_json(text)
+
+
+def test_scores_from_before_provenance_still_load() -> None:
+    mapping = FULL.to_mapping()
+    del mapping["provenance"]
+    assert UtteranceScores.from_mapping(mapping).provenance == ""
