@@ -3,8 +3,9 @@
     python -m training.corpus -o training/data/corpus.txt.gz
 
 Prose from Debian packages (fortunes, wordnet-base, dict-gcide, dict-jargon, dict-foldoc,
-dict-devil, wamerican and English manuals; what is missing is skipped and said so), single words
-and phrases, and templates of our own. ``--root`` reads packages that were only unpacked.
+dict-devil, wamerican-huge and English manuals; what is missing is skipped and said so), single
+words and phrases, and templates of our own, many with names. ``--root`` reads packages that were
+only unpacked.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pathlib import Path
 
 from evaluation.prompts import load_prompts
 from training import corpus_sources as sources
-from training.corpus_templates import short_answers, templates
+from training.corpus_templates import named, short_answers, templates
 from tts.embedded.text import normalise, split_sentences
 from tts.errors import TextError
 
 SHORTEST, LONGEST = 2, 190
 # Shorter prose is debris more often than not; short answers and phrases have sources of their own.
 SHORTEST_PROSE = 18
-N_SHORT, N_TEMPLATES = 31_000, 42_000
+N_SHORT, N_TEMPLATES, N_NAMES = 31_000, 42_000, 48_000
 N_FREQUENT, N_RARE = 12_000, 6_000
 LONG_SHARE = 0.17
 # At most so many sentences of one source, so that no style drowns the others.
@@ -132,6 +133,7 @@ def build(root: Path, prompts: Path, seed: int) -> list[str]:
         print(f"{name}: {len(written)} sentences, {len(taken)} pieces taken")
         prose += taken
     own = [*spoken(templates(rng, N_TEMPLATES), rng), *spoken(short_answers(), rng)]
+    own += spoken(named(sources.names(root), rng, N_NAMES), rng)
     short = phrases(prose, sources.words(root), rng)
     everything = {*prose, *own, *short}
     unseen = excluded(prompts)

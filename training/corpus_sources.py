@@ -96,5 +96,12 @@ def words(root: Path) -> list[str]:
     return [w for w in lines if re.fullmatch(r"[a-z]{2,}(?:'t)?", w)]
 
 
+def names(root: Path) -> list[str]:
+    """Read the proper nouns of the largest word list there is."""
+    folder = root / "usr/share/dict"
+    path = next(p for size in ("-huge", "") if (p := folder / f"american-english{size}").exists())
+    return [w for w in path.read_text("utf-8").split() if re.fullmatch("[A-Z][a-z]{2,13}", w)]
+
+
 def _sentences(paragraph: str) -> Iterator[str]:
     yield from _SENTENCE_END.split(" ".join(paragraph.split()))

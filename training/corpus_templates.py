@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+Makers = Mapping[str, Callable[[random.Random], str]]
 
 FIRST = (
     "Aaron Abigail Adam Aisha Alan Alice Amy Andrew Angela Anna Anthony Ben Brian Carla Carlos "
@@ -157,6 +159,58 @@ SENTENCES = (
     "{first} weighs {quantity}, and {first2} ran {quantity2}.",
 )
 
+# For names of people and places from a word list: any name may stand in any of them.
+NAME_SENTENCES = (
+    "{name} and {name2} moved from {name3} to {name4}.",
+    "have you met {name}, the new gardener from {name2}?",
+    "please forward this to {name} {name2} in accounting.",
+    "Professor {name} sailed around {name2} in a small boat.",
+    "Dr. {name} will join us from {name2} on {day}.",
+    "Mr. {name}, your room is on the third floor.",
+    "Mrs. {name} teaches history in {name2}.",
+    "Captain {name} and Sergeant {name2} left for {name3} at dawn.",
+    "we flew from {name} to {name2} by way of {name3}.",
+    "{name} plays chess with {name2} every {day}.",
+    "my uncle {name} owns a bookshop in {name2}.",
+    "the winner is {name} {name2} of {name3}.",
+    "tell {name} that {name2} is waiting in the lobby.",
+    "did {name} or {name2} answer the phone?",
+    "I am calling for {name} {name2}, is she in?",
+    "the {name}s bought a cottage near {name2}.",
+    "{name} wrote her first book about {name2}.",
+    "send the flowers to {name} {name2}, please.",
+    "between {name} and {name2}, {name3} fell asleep.",
+    "{name}'s dog is called {name2}.",
+    "Mount {name} looked blue in the morning light.",
+    "the river {name} was frozen when {name2} crossed it.",
+    "{name}, this is my cousin {name2} from {name3}.",
+    "{name} {name2} keeps the keys, not {name3}.",
+    "Lieutenant {name} asked {name2} about the missing map.",
+    "{name} and {name2} opened a small theater in {name3}.",
+    "is {name} closer to {name2} or to {name3}?",
+    "the bridge in {name} was painted by {name2}.",
+    "good morning {name}, {name2} speaking.",
+    "nobody in {name} remembers {name2} {name3}.",
+    "{name}!",
+    "{name} {name2}.",
+    "{name}, {name2} and {name3}.",
+    "who is {name} {name2}?",
+)
+
+
+def named(names: list[str], rng: random.Random, count: int) -> list[str]:
+    """Make ``count`` sentences that go through all the names evenly."""
+    deck: list[str] = []
+
+    def draw(rng: random.Random) -> str:
+        if not deck:
+            deck.extend(rng.sample(names, len(names)))
+        return deck.pop()
+
+    makers = {**_MAKERS, "name": draw}
+    patterns = (NAME_SENTENCES[i % len(NAME_SENTENCES)] for i in range(count))
+    return [_fill(pattern, rng, i, makers) for i, pattern in enumerate(patterns)]
+
 
 def templates(rng: random.Random, count: int) -> list[str]:
     """Make ``count`` sentences, some of them twice."""
@@ -169,13 +223,14 @@ def short_answers() -> list[str]:
     return [f"{text}{mark}" for text in SHORT for mark in ".?!"]
 
 
-def _fill(pattern: str, rng: random.Random, index: int) -> str:
+def _fill(pattern: str, rng: random.Random, index: int, makers: Makers | None = None) -> str:
+    makers = makers or _MAKERS
     text = pattern
     while "{" in text:
         start = text.index("{")
         end = text.index("}", start)
         name = text[start + 1 : end].rstrip("0123456789")
-        maker = _MAKERS.get(text[start + 1 : end]) or _MAKERS[name]
+        maker = makers.get(text[start + 1 : end]) or makers[name]
         text = text[:start] + maker(rng) + text[end + 1 :]
     if pattern in ACTIONS:
         please = ("", "please ", "could you ", "can you ", "I want to ")[index % 5]
@@ -227,7 +282,7 @@ def _range(low: int, high: int) -> Callable[[random.Random], str]:
     return lambda rng: str(rng.randint(low, high))
 
 
-_MAKERS: dict[str, Callable[[random.Random], str]] = {
+_MAKERS: Makers = {
     "first": _pick(FIRST),
     "last": _pick(LAST),
     "city": _pick(CITIES),

@@ -15,7 +15,7 @@ from tts.embedded import weights
 from tts.embedded.codec import CodecDecoder, CodecDecoderConfig
 from tts.embedded.lm import SpeechLM
 
-VERSION = "1"
+VERSION = "2"
 
 
 def read_voice(run: Path, decoder: str) -> tuple[SpeechLM, CodecDecoder]:

@@ -2,7 +2,9 @@
 
     python -m training.lm --audio DIR --out DIR --tokenizer DIR/tokenizer.pt --seconds 800
 
-Fixed tokens overfit: each pass shifts the audio by up to 20 ms before it is tokenized.
+Fixed tokens overfit: each pass shifts the audio by up to 20 ms before it is tokenized. Several
+processes share the work when torch.distributed's variables are set (training.run does so): each
+draws batches of its own, and gradients are averaged.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from training.audio_store import AudioStore
 from training.codec import load_tokenizer
 from training.codec_model import Tokenizer
 from training.flite import TEACHER
-from training.schedule import Average, Clock, Log, cosine, save
+from training.schedule import Average, Clock, Log, Ranks, cosine, save
 from tts.embedded.codec import N_CODES, SAMPLES_PER_TOKEN
 from tts.embedded.lm import BOS, EOS, LM_CONFIG, NULL, SpeechLM
 
@@ -176,9 +178,11 @@ class LMTrainer:
     Args:
         args: The command line's values.
         device: Where to train.
+        ranks: The processes that train together.
     """
 
-    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+    def __init__(self, args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
+        self.ranks = ranks
         self.lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
         initialise(self.lm)
         self.plain = LMLoss(self.lm)
@@ -200,6 +204,7 @@ class LMTrainer:
             value: Tensor = self.loss(*arguments)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
+        self.ranks.average([p.grad for p in self.lm.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.lm.parameters(), 1.0)
         self.optimizer.step()
         self.average.update()
@@ -222,12 +227,14 @@ def train(args: argparse.Namespace) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")
-    log = Log(args.out / "lm.jsonl", "lm")
-    generator = torch.Generator(device).manual_seed(args.seed)
+    ranks = Ranks(device)
+    log = Log(args.out / ("lm.jsonl" if ranks.rank == 0 else f"lm-{ranks.rank}.jsonl"), "lm")
+    # The same weights everywhere, other batches.
+    generator = torch.Generator(device).manual_seed(args.seed + ranks.rank)
     store = AudioStore(args.audio, device, hours=args.hours, voices=(TEACHER,))
     kept = AudioStore(args.audio, device, hours=3, voices=(TEACHER,), held_out=True)
     store.wait(args.hours_first)
-    trainer = LMTrainer(args, device)
+    trainer = LMTrainer(args, device, ranks)
     batches = Batches(store, None, generator, args.positions)
     if args.compile:
         warm_up(trainer.loss, trainer.lm, batches, log)
@@ -236,9 +243,12 @@ def train(args: argparse.Namespace) -> None:
     kept.poll(most=10_000)
     batches.refresh()
     checks = Batches(kept, batches.tokenizer, generator, args.positions)
+    ranks.agree(0.0)
     clock = Clock(args.seconds, args.steps)
     log(event="start", hours=store.used / 57.6e6, sentences=len(store.texts))
     run(args, trainer, clock, batches, checks, log)
+    if ranks.rank:
+        return
     trainer.save(args.out / "lm.pt")
     trainer.adopt_average()
     log(event="done", step=clock.step, validation=validate(trainer.plain, checks))
@@ -255,24 +265,27 @@ def run(
     """Train until the clock is over, taking in new shards and saving on the way."""
     polled = saved = time.monotonic()
     picker = torch.Generator().manual_seed(args.seed)
-    while clock.progress < 1:
-        lr = cosine(clock.progress, peak=PEAK_LR, floor=FLOOR_LR, warm_up=0.02)
+    progress = 0.0
+    while progress < 1:
+        lr = cosine(progress, peak=args.lr, floor=FLOOR_LR, warm_up=0.02)
         bucket = int(torch.multinomial(torch.tensor(batches.weights), 1, generator=picker))
         value = trainer.step(batches.draw(bucket), lr)
         clock.step += 1
+        if clock.step % 20 == 0:  # the processes' clocks differ a little; they must end together
+            progress = trainer.ranks.agree(clock.progress)
         if clock.step % 500 == 0:
             hours = batches.store.used / 57.6e6
             log(
                 step=clock.step, elapsed_s=clock.elapsed_s, bucket=bucket, loss=value, lr=lr,
                 hours=hours,
             )  # fmt: skip
-        if clock.step % 4000 == 0:
+        if clock.step % 4000 == 0 and trainer.ranks.rank == 0:
             log(step=clock.step, validation=validate(trainer.plain, checks))
         if time.monotonic() - polled > 45:
             if batches.store.poll(most=200):
                 batches.refresh()
             polled = time.monotonic()
-        if time.monotonic() - saved > 60:
+        if time.monotonic() - saved > 60 and trainer.ranks.rank == 0:
             trainer.save(args.out / "lm.pt")
             saved = time.monotonic()
 
@@ -301,6 +314,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=340, help="audio kept on the device")
     parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
     parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--lr", type=float, default=PEAK_LR)
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())

@@ -3,9 +3,10 @@
     python -m training.run --out training/data/run --seconds 780
 
 The corpus is gathered if it is not there. flite speaks it on the CPU while everything trains: the
-codec, its second decoder, the language model (from the moment the tokenizer is frozen, so it ends
-last) and the ear, each on a GPU of its own where there are several, or sharing one. Then the weight
-files are written to OUT/voice and OUT/ear; ``--install`` puts them where mosgate ships them.
+codec, the language model (from the moment the tokenizer is frozen, so it ends last) and the ear,
+each on a GPU of its own where there are several, or sharing one; the language model takes the GPUs
+that are left over too. Then the weight files are written to OUT/voice and OUT/ear; ``--install``
+puts them where mosgate ships them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-TOKENIZER_SHARE = 0.2
+TOKENIZER_SHARE = 0.18
 RESERVE_S = 25.0
+PARTS = ("codec", "lm", "ear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,39 +35,59 @@ class Job:
     module: str
     gpu: int
     arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
     """Say what runs where: with one GPU everything shares it and keeps less audio."""
     total = args.seconds
     tokenizer_s = TOKENIZER_SHARE * total
-    lm_s = total - tokenizer_s - RESERVE_S
-    hours = "340" if n_gpus > 1 else "120"
     tokenizer = str(args.out / "tokenizer.pt")
     clock = ("--seconds", f"{total:.0f}")
-    result = [
-        Job(name="codec", module="training.codec", gpu=0,
-            arguments=(*clock, "--tokenizer-seconds", f"{tokenizer_s:.0f}")),
-        Job(name="lm", module="training.lm", gpu=2 % n_gpus,
-            arguments=("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", hours)),
-        Job(name="ear", module="training.ear", gpu=1 % n_gpus,
-            arguments=(*clock, "--codec", tokenizer)),
+    result = []
+    if "codec" in args.only:
+        tokenizing = ("--tokenizer-seconds", f"{tokenizer_s:.0f}")
+        result.append(
+            Job(name="codec", module="training.codec", gpu=0, arguments=(*clock, *tokenizing))
+        )
+    if "ear" in args.only:
+        resynthesising = ("--codec", tokenizer)
+        result.append(
+            Job(name="ear", module="training.ear", gpu=1 % n_gpus,
+                arguments=(*clock, *resynthesising))
+        )  # fmt: skip
+    if "lm" in args.only:
+        gpus = list(range(len(result), n_gpus)) or [n_gpus - 1]
+        lm_s = total - tokenizer_s - RESERVE_S
+        result += lm_jobs(gpus, lm_s, tokenizer, "480" if n_gpus > 1 else "120")
+    return result
+
+
+def lm_jobs(gpus: list[int], seconds: float, tokenizer: str, hours: str) -> list[Job]:
+    """Give the language model one process a GPU; the learning rate grows a little with them."""
+    rate = 2e-3 * len(gpus) ** 0.25
+    arguments = ("--seconds", f"{seconds:.0f}", "--tokenizer", tokenizer, "--hours", hours,
+                 "--lr", f"{rate:.2g}")  # fmt: skip
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    return [
+        Job(
+            name=f"lm-{rank}" if rank else "lm", module="training.lm", gpu=gpu,
+            arguments=arguments,
+            environment={"RANK": str(rank), "WORLD_SIZE": str(len(gpus)), **address},
+        )
+        for rank, gpu in enumerate(gpus)
     ]  # fmt: skip
-    if n_gpus > 3:
-        second = ("--frozen", tokenizer, "--name", "codec-b", "--hop", "80", "--n-fft", "320")
-        result.append(Job(name="codec-b", module="training.codec", gpu=3,
-                          arguments=(*clock, *second)))  # fmt: skip
-    return [job for job in result if job.name in args.only]
 
 
 def start(job: Job, args: argparse.Namespace) -> subprocess.Popen[bytes]:
     """Start one job with its output in a log file."""
     command = [
         sys.executable, "-u", "-m", job.module, "--audio", str(args.audio), "--out", str(args.out),
-        "--device", f"cuda:{job.gpu}", "--seed", str(args.seed), *job.arguments,
+        "--device", args.device or f"cuda:{job.gpu}", "--seed", str(args.seed), *job.arguments,
     ]  # fmt: skip
     log = (args.out / f"{job.name}.log").open("ab")
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    environment = {**os.environ, **job.environment}
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def main() -> None:
@@ -75,7 +98,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=780)
     parser.add_argument("--library", default="", help="folder of flite's libraries")
-    parser.add_argument("--only", nargs="+", default=["codec", "codec-b", "lm", "ear"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--device", default="", help="one device for all, such as cpu, to rehearse")
     parser.add_argument("--install", action="store_true", help="replace the shipped weights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -84,6 +108,7 @@ def main() -> None:
     speak = [
         sys.executable, "-m", "training.flite", "--corpus", str(args.corpus),
         "--out", str(args.audio), "--library", args.library, "--processes", str(spare),
+        "--others", "3" if "ear" in args.only else "0",
     ]  # fmt: skip
     if not args.corpus.exists():
         args.corpus.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -54,6 +56,38 @@ class Average:
     def state(self) -> dict[str, Tensor]:
         """Return averaged parameters by name."""
         return dict(zip(self.names, self.values, strict=True))
+
+
+class Ranks:
+    """The processes that train one model together, by torch.distributed's variables; else alone.
+
+    Args:
+        device: This process's own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.size, self.rank = int(os.environ.get("WORLD_SIZE", "1")), 0
+        if self.size > 1:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            self.rank = dist.get_rank()
+
+    def average(self, values: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes."""
+        if self.size == 1:
+            return
+        flat = torch._utils._flatten_dense_tensors(values)
+        dist.all_reduce(flat)
+        flat /= self.size
+        torch._foreach_copy_(values, list(torch._utils._unflatten_dense_tensors(flat, values)))
+
+    def agree(self, progress: float) -> float:
+        """Return the mean of a number over the processes."""
+        if self.size == 1:
+            return progress
+        value = torch.tensor([progress], dtype=torch.float64, device=self.device)
+        dist.all_reduce(value)
+        return value.item() / self.size
 
 
 class Log:
