@@ -54,7 +54,7 @@ def speak_teacher(prompts: list[Prompt]) -> Iterator[Float]:
 
 @cache
 def judges() -> tuple[Any, Any]:
-    """Return this process's DNSMOS (equal to the official one) and its pocketsphinx decoder."""
+    """Return this process's DNSMOS and its pocketsphinx decoder."""
     from pocketsphinx import Decoder
 
     from evaluation.metrics.base import MetricSettings
@@ -70,7 +70,7 @@ def judge(job: tuple[str, str, Float]) -> dict[str, Any]:
     """Score one clip: DNSMOS, pocketsphinx's words and their errors."""
     identity, reference, samples = job
     dnsmos, decoder = judges()
-    mos = dnsmos.score(np.clip(samples, -1, 1))
+    mos = dnsmos.official(np.clip(samples, -1, 1))
     decoder.start_utt()
     decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()

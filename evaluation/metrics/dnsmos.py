@@ -1,7 +1,9 @@
 """DNSMOS: the mean opinion score that a listening test would give, as a network predicts it.
 
-The official score on its own terms: the networks, features, polynomials and windows are those of
-the package speechmos; only what its overlapping windows have in common is computed once.
+Networks, features and polynomials are those of the package speechmos. ``official`` uses its
+windows too and gives its score. ``score``, which the gate rests on, gives the same networks the
+whole clip at one level: officially a gain moves OVRL by 0.2, what follows the last whole window is
+not looked at, and a short clip is heard in whichever phase its tiling starts.
 
 Source: Reddy, Gopal, Cutler: DNSMOS P.835, ICASSP 2022; DNSMOS (P.808), ICASSP 2021.
 """
@@ -9,7 +11,7 @@ Source: Reddy, Gopal, Cutler: DNSMOS P.835, ICASSP 2022; DNSMOS (P.808), ICASSP 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,14 @@ import numpy as np
 from evaluation.audio import SAMPLE_RATE_HZ, Samples
 from evaluation.errors import MetricError
 from evaluation.metrics.base import MetricSettings, Subject, Value
-
-WINDOW_S = 9.01
-WINDOW = int(WINDOW_S * SAMPLE_RATE_HZ)
+from evaluation.metrics.windows import (
+    LEVEL_DBFS,
+    N_PHASES,
+    WINDOW,
+    even_windows,
+    levelled,
+    official_windows,
+)
 
 MIN_DURATION_S = 0.25
 """Shorter clips would be tiled dozens of times: a score of the tiling."""
@@ -49,22 +56,39 @@ class Dnsmos:
         self._official: Any = object.__new__(dnsmos.DNSMOS)
 
     def __call__(self, subject: Subject) -> Mapping[str, Value]:
-        """Score one clip."""
+        """Score one clip, robustly."""
         scores = self.score(subject.samples)
         return {f"dnsmos_{name}": value for name, value in scores.items()}
 
     def score(self, samples: Samples) -> dict[str, float]:
-        """Return ovrl, p808, sig and bak, each 1 to 5.
+        """Return ovrl, p808, sig and bak, each 1 to 5, of the whole clip at one level.
 
         Args:
             samples: Shape (n_samples,), float in [-1, 1], 16 kHz, at least 0.25 s.
+
+        Raises:
+            MetricError: Audio on which speechmos would hang (empty), raise or mislead (silence).
+        """
+        _refuse_unfit(samples)
+        return self._mean_over(*even_windows(levelled(samples)))
+
+    def official(self, samples: Samples) -> dict[str, float]:
+        """Return ovrl, p808, sig and bak as ``speechmos.dnsmos.run`` does.
+
+        Args:
+            samples: As for ``score``.
 
         Raises:
             MetricError: Audio on which speechmos would hang (empty), raise or mislead.
         """
         _refuse_unfit(samples)
         tiled, starts = official_windows(samples)
-        period = len(samples) if len(tiled) > len(samples) else None
+        return self._mean_over(tiled, starts, len(samples) if len(tiled) > len(samples) else None)
+
+    def _mean_over(
+        self, tiled: Samples, starts: Sequence[int], period: int | None
+    ) -> dict[str, float]:
+        """Return the mean scores of a sound's windows."""
         raw = self._p835.score(tiled, starts, period)
         sig, bak, ovrl = self._official.get_polyfit_val(*raw.T, False)
         p808 = [self._score_p808(tiled[start : start + WINDOW]) for start in starts]
@@ -89,34 +113,14 @@ class Dnsmos:
             f"dnsmos.{name}_onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self._paths.items()
         }
-        return {**packages, **checksums}
+        method = f"level {LEVEL_DBFS:g} dBFS, {N_PHASES} phases, whole clip"
+        return {**packages, **checksums, "dnsmos.method": method}
 
 
 def _model_paths(package: Path) -> dict[str, Path]:
     """Return the networks that the official ``run`` uses."""
     folder = package / "dnsmos_models"
     return {"p835": folder / "sig_bak_ovr.onnx", "p808": folder / "model_v8.onnx"}
-
-
-def official_windows(samples: Samples) -> tuple[Samples, list[int]]:
-    """Return the sound as speechmos tiles it, and where its windows start.
-
-    Arithmetic and order are speechmos's, quirks included: what remains after the last whole
-    window is not looked at.
-
-    Args:
-        samples: Shape (n_samples,), n_samples >= 1.
-    """
-    while len(samples) < WINDOW:
-        samples = np.append(samples, samples)
-    n_hops = int(np.floor(len(samples) / SAMPLE_RATE_HZ) - WINDOW_S) + 1
-    stops = [int((index + WINDOW_S) * SAMPLE_RATE_HZ) for index in range(n_hops)]
-    starts = [index * SAMPLE_RATE_HZ for index in range(n_hops)]
-    return samples, [
-        start
-        for start, stop in zip(starts, stops, strict=True)
-        if min(stop, len(samples)) - start >= WINDOW
-    ]
 
 
 def _refuse_unfit(samples: Samples) -> None:

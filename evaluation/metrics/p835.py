@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from evaluation.audio import Samples
 from evaluation.metrics.onnx_weights import read_constants
+from evaluation.metrics.windows import HOP
 
-HOP = 160
 FRAME = 320
 WINDOW_FRAMES = 900
 EDGE = 4

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ from evaluation import asr
 from evaluation.errors import AudioError, MetricError
 from evaluation.metrics import registry
 from evaluation.metrics.base import Metric, MetricSettings, Subject
-from evaluation.metrics.dnsmos import Dnsmos, official_windows
 from evaluation.metrics.guards import GuardMetric
-from evaluation.metrics.onnx_weights import read_constants
 from evaluation.metrics.pesq import TeacherForcedPesq
 from evaluation.metrics.wer import WordErrors, count_word_errors
 from evaluation.scores import Clip
@@ -25,67 +22,6 @@ SETTINGS = MetricSettings(asr="none")
 def subject(samples: npt.ArrayLike, **fields: object) -> Subject:
     clip = Clip(utterance_id="a", wav_path=Path("a.wav"), **{"reference": "two cats", **fields})  # type: ignore[arg-type]
     return Subject(clip=clip, samples=np.asarray(samples, np.float32))
-
-
-@pytest.fixture(scope="module")
-def dnsmos() -> Dnsmos:
-    return Dnsmos(SETTINGS)
-
-
-@pytest.mark.parametrize(("seconds", "n_windows"), [(2.7517, 2), (2.76, 2), (11.4, 2), (9.5, 1)])
-def test_dnsmos_is_the_official_score(dnsmos: Dnsmos, seconds: float, n_windows: int) -> None:
-    from speechmos import dnsmos as official
-
-    sound = voice(seconds, 1)
-    assert len(official_windows(sound)[1]) == n_windows
-    theirs = official.run(sound, RATE)
-    ours = dnsmos(subject(sound))
-    assert set(ours) == {"dnsmos_ovrl", "dnsmos_p808", "dnsmos_sig", "dnsmos_bak"}
-    for name in ("ovrl", "p808", "sig", "bak"):
-        assert ours[f"dnsmos_{name}"] == pytest.approx(theirs[f"{name}_mos"], abs=1e-5)
-
-
-def test_dnsmos_is_deterministic_and_tells_damage(dnsmos: Dnsmos) -> None:
-    sound = voice(9.1, 2)
-    noise = 0.05 * np.random.default_rng(0).standard_normal(len(sound))
-    clean = dnsmos.score(sound)
-    assert dnsmos.score(sound) == clean
-    assert dnsmos.score((sound + noise).clip(-1, 1).astype(np.float32))["bak"] < clean["bak"]
-
-
-@pytest.mark.parametrize(
-    ("samples", "reason"),
-    [
-        ([], "too short"),
-        (np.zeros(3999), "too short"),
-        (np.zeros((2, 8000)), "one channel"),
-        (np.full(8000, np.nan), "NaN"),
-        (np.full(8000, 1.01), r"\[-1, 1\]"),
-    ],
-)
-def test_dnsmos_refuses_what_would_hang_or_mislead_it(
-    dnsmos: Dnsmos, samples: npt.ArrayLike, reason: str
-) -> None:
-    with pytest.raises(MetricError, match=reason):
-        dnsmos.score(np.asarray(samples, np.float32))
-
-
-def test_dnsmos_names_the_networks_it_used(dnsmos: Dnsmos) -> None:
-    found = dnsmos.provenance()
-    assert len(found["dnsmos.p835_onnx_sha256"]) == len(hashlib.sha256().hexdigest())
-    assert {"speechmos", "onnxruntime", "librosa", "dnsmos.p808_onnx_sha256"} < set(found)
-
-
-@pytest.mark.parametrize("damage", ["text", "cut", "empty"])
-def test_a_network_that_cannot_be_read_is_named(
-    dnsmos: Dnsmos, tmp_path: Path, damage: str
-) -> None:
-    whole = dnsmos._paths["p835"].read_bytes()
-    content = {"text": b"not a network", "cut": whole[: len(whole) // 2], "empty": b""}[damage]
-    path = tmp_path / "network.onnx"
-    path.write_bytes(content)
-    with pytest.raises(MetricError, match=r"network\.onnx: not an ONNX network"):
-        read_constants(path)
 
 
 @pytest.fixture
