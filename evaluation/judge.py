@@ -11,11 +11,13 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from evaluation.errors import JudgeError
 from evaluation.judge_child import AUDIO, Finished, Job, Measured, Ready, Report, Started
 from evaluation.lane import Lane
+from evaluation.provenance import clip_hash
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sheet import Sheet
 
@@ -91,7 +93,7 @@ class Judge:
 
         Returns:
             One entry per clip, in the clips' order. A metric that failed is None there, with its
-            reason in ``failures``.
+            reason in ``failures``. Each carries the hash of all that it depends on.
 
         Raises:
             JudgeError: A metric cannot be loaded, or the children die before they are ready.
@@ -115,7 +117,7 @@ class Judge:
             # Only an exception leaves clips behind; their answers must not reach a later call.
             for lane in list(self._assigned):
                 self._discard(lane)
-        return [sheet.result() for sheet in sheets]
+        return [self._signed(sheet) for sheet in sheets]
 
     def provenance(self) -> dict[str, str]:
         """Return versions and checksums of all that the scores depend on.
@@ -129,6 +131,11 @@ class Judge:
         while self._provenance is None:
             self._listen([])
         return dict(self._provenance)
+
+    def _signed(self, sheet: Sheet) -> UtteranceScores:
+        """Return the scores of a clip with the hash of what they depend on."""
+        known = clip_hash(self.provenance(), sheet.clip.reference)
+        return replace(sheet.result(), provenance=known)
 
     def close(self) -> None:
         """End the children; harmless when there are none."""
@@ -187,7 +194,7 @@ class Judge:
         sheet = self._assigned.get(lane)
         if isinstance(report, Ready):
             lane.is_ready = True
-            self._provenance = {**report.provenance, "metrics": ",".join(self._metrics)}
+            self._learn({**report.provenance, "metrics": ",".join(self._metrics)})
         elif sheet is None:
             raise JudgeError(getattr(report, "reason", f"a child of the judge sent {report!r}"))
         elif isinstance(report, Started):
@@ -200,6 +207,15 @@ class Judge:
         elif isinstance(report, Finished):
             sheet.finish()
             del self._assigned[lane]
+
+    def _learn(self, provenance: dict[str, str]) -> None:
+        """Note what the scores depend on; a child that is started later must agree."""
+        if self._provenance not in (None, provenance):
+            raise JudgeError(
+                "the code or the weights of a metric changed while this judge was at work: its "
+                "scores cannot be compared; run the same command again"
+            )
+        self._provenance = provenance
 
     def _mourn(self, lane: Lane, how: str, waiting: list[Sheet]) -> None:
         """Record the death of a child on what it was doing, and start another."""

@@ -21,6 +21,7 @@ from evaluation.audio import SAMPLE_RATE_HZ, read_clip
 from evaluation.errors import EvaluationError, MetricError
 from evaluation.metrics.base import Metric, MetricSettings, Subject, Value
 from evaluation.metrics.registry import load
+from evaluation.provenance import describe
 from evaluation.scores import Clip
 
 AUDIO = "audio"
@@ -166,8 +167,8 @@ def _usable(name: str, value: Value) -> Value:
 
 
 def _provenance(loaded: Mapping[str, Metric]) -> dict[str, str]:
-    """Return what all the metrics say about themselves."""
-    merged: dict[str, str] = {}
+    """Return the digest of the code that scores, and what all the metrics say of themselves."""
+    merged = describe(loaded.values())
     for metric in loaded.values():
         merged.update(metric.provenance())
     return merged

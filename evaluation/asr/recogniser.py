@@ -18,6 +18,7 @@ from whisper.tokenizer import get_tokenizer
 from evaluation.asr.embedded import WEIGHTS_DIRECTORY, load_ear, read_manifest
 from evaluation.asr.pieces import split_at_silence
 from evaluation.errors import MetricError
+from evaluation.provenance import file_sha256
 
 SAMPLE_RATE_HZ = 16_000
 EMBEDDED = "embedded"
@@ -118,7 +119,8 @@ def _checkpoint_file(asr: str, threads: int) -> Recogniser:
         model = whisper.load_model(asr, device="cpu")
     except Exception as error:  # torch.load and Whisper raise many kinds for a file that is none
         raise MetricError(f"{asr}: not a Whisper checkpoint that can be read: {error}") from error
-    return Recogniser(asr, model.eval(), _versions() | {"asr": asr}, threads=threads)
+    provenance = _versions() | {"asr": asr, "asr_sha256": file_sha256(Path(asr))}
+    return Recogniser(asr, model.eval(), provenance, threads=threads)
 
 
 def _openai(asr: str, threads: int) -> Recogniser:
@@ -131,7 +133,9 @@ def _openai(asr: str, threads: int) -> Recogniser:
             f"Put {url} into ~/.cache/whisper/ as {url.rsplit('/', 1)[-1]}, "
             "or use 'asr: embedded', which needs none"
         ) from error
-    return Recogniser(asr, model.eval(), _versions() | {"asr": asr}, threads=threads)
+    # Whisper checks the file against the checksum in its address.
+    provenance = _versions() | {"asr": asr, "asr_sha256": whisper._MODELS[asr].split("/")[-2]}
+    return Recogniser(asr, model.eval(), provenance, threads=threads)
 
 
 def _versions() -> dict[str, str]:

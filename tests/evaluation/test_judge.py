@@ -187,9 +187,8 @@ def test_no_clips_need_no_children() -> None:
 
 
 def test_provenance_comes_from_the_children(judge: Judge) -> None:
-    assert judge.provenance() == {
-        "deadly": "1", "asr": "none", "metrics": f"{DEADLY},{HARMLESS}",
-    }  # fmt: skip
+    said = {"deadly": "1", "asr": "none", "metrics": f"{DEADLY},{HARMLESS}"}
+    assert said.items() <= judge.provenance().items()
 
 
 @pytest.mark.parametrize(("workers", "timeout_s"), [(-1, 1.0), (1, 0.0)])
