@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tts.decoder import Decoder, run_block
 from tts.options import Compile
@@ -78,11 +79,12 @@ class StepGraph:
     """One decode step, captured as a CUDA graph and replayed.
 
     Args:
-        step: Reads and writes tensors of fixed address only, and never looks at a value.
+        step: Reads and writes tensors of fixed address only, and never looks at a value. What it
+            returns while it is captured is held here, so that nothing else is put in its place.
         device: The GPU.
     """
 
-    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, step: Callable[[], Tensor], device: torch.device) -> None:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -91,8 +93,9 @@ class StepGraph:
         torch.cuda.current_stream(device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            step()
+            self.result = step()
 
-    def __call__(self) -> None:
-        """Run the step once more."""
+    def __call__(self) -> Tensor:
+        """Run the step once more; the answer is overwritten by the next call."""
         self.graph.replay()
+        return self.result

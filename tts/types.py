@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
+LogProbs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,48 @@ class Synthesizer(Protocol):
 
         Raises:
             InapplicableError: The model has no speech tokens.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenSentence:
+    """A sentence whose speech tokens are given: what a model is to say of them.
+
+    Args:
+        utterance: The utterance it is part of.
+        sentence: Which sentence of the utterance, from 0, as in ``Audio.tokens``.
+        tokens: Its speech tokens, without the end.
+    """
+
+    utterance: Utterance
+    sentence: int
+    tokens: tuple[int, ...]
+
+
+@runtime_checkable
+class TokenScorer(Protocol):
+    """What a ``Synthesizer`` may be besides: a model that can be asked for its probabilities.
+
+    ``end_token`` is the id of the end-of-speech decision.
+    """
+
+    end_token: int
+
+    def log_probabilities(self, given: Sequence[GivenSentence]) -> Iterator[LogProbs]:
+        """Say how likely every token was at each position of given sentences (teacher forcing).
+
+        The sentences run through the very steps, cache and kernels that generation runs through,
+        one token at a time in batches of ``batch_size``.
+
+        Returns:
+            One array per sentence, in order: natural log-probabilities, shape
+            (n_tokens + 1, vocabulary), float32; row i before token i, the last one where the end
+            is due. At temperature 1, without guidance and before any filter: sampling parameters
+            do not change it.
+
+        Raises:
+            ValueError: A text has no such sentence, or a token is none of the model's.
         """
         ...
 

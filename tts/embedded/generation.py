@@ -126,13 +126,22 @@ class Generator:
         x = F.embedding(state.last, self.table)
         return torch.cat((x, x)) if self.is_guided else x
 
-    def step(self, memory: Memory, n_live: int) -> None:
-        """Decode and draw one token per row from the first ``n_live`` slots of a static cache."""
+    def conditional(self, hidden: Tensor) -> Tensor:
+        """Score hidden states (lanes, width) without guidance: (rows, N_SPEECH), float32."""
+        return self.lm.logits(hidden.chunk(2)[0] if self.is_guided else hidden)
+
+    def step(self, memory: Memory, n_live: int) -> Tensor:
+        """Decode and draw one token per row from the first ``n_live`` slots of a static cache.
+
+        Returns:
+            What the tokens were drawn from: hidden states, shape (lanes, width).
+        """
         state = memory.state
         state.positions.add_(1)
         mask = causal_mask(state.positions, n_live)
         hidden = self.lm.decoder(self.embed_last(state), state.positions, mask, memory.cache)
         self.draw(state, hidden[:, -1])
+        return hidden[:, -1]  # type: ignore[no-any-return]
 
     def n_live(self, n_used: int, n_slots: int) -> int:
         """Return how many slots a step reads: few enough shapes to compile, few idle slots."""
@@ -189,7 +198,13 @@ class Generator:
 
 
 class Batch:
-    """A batch that is being spoken; one at a time per generator, for they share memory."""
+    """A batch that is being spoken; one at a time per generator, for they share memory.
+
+    ``hidden``, shape (lanes, width), is what the last tokens were drawn from; the next step may
+    overwrite it.
+    """
+
+    hidden: Tensor
 
     def __init__(self, generator: Generator, rows: Sequence[Row]) -> None:
         self.generator = g = generator
@@ -216,6 +231,12 @@ class Batch:
         for _ in range(min(n_steps, max(self.caps) - self.n_drawn)):
             self._step(is_watched=is_watched)
             self.n_drawn += 1
+
+    def force(self, tokens: Tensor) -> None:
+        """Put other tokens, shape (rows, 1), in place of those that were drawn last."""
+        state = self.memory.state
+        state.last.copy_(tokens)
+        state.tokens[:, self.n_drawn - 1 : self.n_drawn] = tokens
 
     def is_finished(self) -> bool:
         """Look whether every row has ended; synchronises."""
@@ -246,31 +267,33 @@ class Batch:
         is_bos = (slots == state.positions)[..., None]
         self.embedded = torch.where(is_bos, g.table[BOS], g.lm.embed_text(ids))
         hidden = g.lm.decoder(self.embedded, slots, None, self.memory.cache)
-        g.draw(state, self._at_positions(hidden))
+        self.hidden = self._at_positions(hidden)
+        g.draw(state, self.hidden)
         self.n_drawn += 1
 
     def _step(self, *, is_watched: bool) -> None:
         g, memory = self.generator, self.memory
         n_used = self.longest + 1 + self.n_drawn
         if memory.graph is not None and not is_watched:
-            memory.graph()
+            self.hidden = memory.graph()
         elif memory.cache is None:
-            self._recompute()
+            self.hidden = self._recompute()
         elif isinstance(memory.cache, DynamicCache):
-            self._step_dynamic(n_used)
+            self.hidden = self._step_dynamic(n_used)
         else:
             n_live = g.n_live(n_used, memory.cache.n_slots)
             memory.cache.show(n_live)
-            g.step(memory, n_live)
+            self.hidden = g.step(memory, n_live)
 
-    def _step_dynamic(self, n_used: int) -> None:
+    def _step_dynamic(self, n_used: int) -> Tensor:
         g, state = self.generator, self.memory.state
         state.positions.add_(1)
         mask = causal_mask(state.positions, n_used) if self.is_ragged else None
         hidden = g.lm.decoder(g.embed_last(state), state.positions, mask, self.memory.cache)
         g.draw(state, hidden[:, -1])
+        return hidden[:, -1]  # type: ignore[no-any-return]
 
-    def _recompute(self) -> None:
+    def _recompute(self) -> Tensor:
         """Run the decoder on everything so far, for want of a cache."""
         g, state = self.generator, self.memory.state
         state.positions.add_(1)
@@ -280,7 +303,9 @@ class Batch:
         slots = slots.expand(len(self.embedded), -1)
         is_new = (slots == state.positions)[..., None]
         self.embedded = torch.where(is_new, x, self.embedded)
-        g.draw(state, self._at_positions(g.lm.decoder(self.embedded, slots)))
+        hidden = self._at_positions(g.lm.decoder(self.embedded, slots))
+        g.draw(state, hidden)
+        return hidden
 
     def _at_positions(self, hidden: Tensor) -> Tensor:
         index = self.memory.state.positions[..., None].expand(-1, -1, hidden.shape[-1])

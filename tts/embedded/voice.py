@@ -13,12 +13,14 @@ import torch
 from tts import compilation
 from tts.attention import only, watch
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+from tts.embedded.forcing import forced
 from tts.embedded.generation import Batch, Generator, Row, Spoken
+from tts.embedded.lm import EOS
 from tts.embedded.text import encode, normalise, split_sentences
 from tts.embedded.vocoder import Vocoder, fade, join, pause
 from tts.errors import TextError
 from tts.options import Options
-from tts.types import Audio, AudioChunk, Samples, Utterance
+from tts.types import Audio, AudioChunk, GivenSentence, LogProbs, Samples, Utterance
 
 FIRST_CHUNK_TOKENS = 4
 MAX_CHUNK_TOKENS = 50
@@ -26,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class EmbeddedVoice:
-    """A ``Synthesizer``; see ``tts.types``.
+    """A ``Synthesizer`` and a ``TokenScorer``; see ``tts.types``.
 
     Args:
         generator: Draws the speech tokens.
@@ -35,6 +37,7 @@ class EmbeddedVoice:
     """
 
     sample_rate_hz = SAMPLE_RATE_HZ
+    end_token = EOS
 
     def __init__(self, generator: Generator, vocoder: Vocoder, options: Options) -> None:
         self.generator, self.vocoder, self.options = generator, vocoder, options
@@ -78,10 +81,22 @@ class EmbeddedVoice:
         Raises:
             ValueError: A token is no code of the codec.
         """
-        for token in (token for sentence in tokens for token in sentence):
-            if not 0 <= token < N_CODES:
-                raise ValueError(f"speech token {token} is outside [0, {N_CODES})")
+        for sentence in tokens:
+            _check_tokens(sentence)
         return join([s for group in self._groups(tokens) for s in self.vocoder.sentences(group)])
+
+    def log_probabilities(self, given: Sequence[GivenSentence]) -> Iterator[LogProbs]:
+        """Say how likely every token was at each position; see ``TokenScorer``."""
+        rows = [_given_row(sentence) for sentence in given]
+        for group in self._groups(range(len(rows))):
+            with torch.inference_mode(), only(self.options.attention):
+                found = forced(
+                    self.generator,
+                    [rows[i] for i in group],
+                    [given[i].tokens for i in group],
+                    self.options.batch_size,
+                )
+            yield from found
 
     def stats(self) -> dict[str, float]:
         """Return the seconds of the last ``synthesize`` call, by stage."""
@@ -186,6 +201,23 @@ def _rows(utterance: Utterance) -> list[Row]:
         )
         for i, sentence in enumerate(sentences)
     ]
+
+
+def _given_row(given: GivenSentence) -> Row:
+    _check_tokens(given.tokens)
+    rows = _rows(given.utterance)
+    if not 0 <= given.sentence < len(rows):
+        raise ValueError(
+            f"utterance {given.utterance.id!r} has {len(rows)} sentences, none of them number "
+            f"{given.sentence}"
+        )
+    return rows[given.sentence]
+
+
+def _check_tokens(tokens: Sequence[int]) -> None:
+    for token in tokens:
+        if not 0 <= token < N_CODES:
+            raise ValueError(f"speech token {token} is outside [0, {N_CODES})")
 
 
 def _audio(utterance: Utterance, sentences: Sequence[tuple[Spoken, Samples]]) -> Audio:
