@@ -2,31 +2,34 @@
 
 Non-inferiority on paired utterances. PASS needs the one-sided t bound of the mean to keep the
 budget on both DNSMOS scores, the word error rate to keep its margin by the same kind of bound,
-no more bad utterances than the baseline's plus an allowance, and speech of the same length.
-What failed on the candidate counts as the worst case; what is missing is never a pass.
+hardly any utterance newly ruined, and speech of the same length. What failed on the candidate
+counts as the worst case and is counted besides; what is missing is never a pass.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from evaluation import tail
 from evaluation.comparisons import (
     MOS_METRICS,
     Comparison,
     Pair,
-    compare_bad_utterances,
     compare_duration,
     compare_mos,
     compare_wer,
     is_number,
 )
 from evaluation.scores import UtteranceScores
-from evaluation.tail import bad_reasons
+from evaluation.sequential import early_confidence
 from evaluation.verdict import Bound, GateConfig, Status, Verdict
 from evaluation.wording import summarise
 
-__all__ = ["Bound", "GateConfig", "Status", "Verdict", "check_baseline", "decide"]
+__all__ = ["Bound", "GateConfig", "Status", "Verdict", "check_baseline", "decide", "unarmed"]
+
+_EARLY = "An early look may reject and never accept."
 
 
 def decide(
@@ -42,22 +45,46 @@ def decide(
         baseline: Scores of the baseline; every utterance of the prompt set.
         candidate: Scores of the candidate; all of the baseline's utterances when ``complete``.
         config: Budget, confidence and limits.
-        complete: False at an early look: such a look may FAIL but never PASS.
+        complete: False at an early look: such a look may FAIL, by a stricter bound, and never
+            PASS.
     """
+    mixed = _mixed_provenance(baseline, candidate)
+    if mixed:
+        return _verdict("UNGATED", 0, (), tuple(mixed))
     pairs, unpaired = _pair_up(baseline, candidate, complete)
     if len(pairs) < 2:
         too_few = f"{len(pairs)} utterances in common are too few for any bound."
         return _verdict("UNGATED", len(pairs), (), (*unpaired, too_few))
     if complete and len(pairs) < config.min_n:
         unpaired.append(f"{len(pairs)} utterances are too few: the gate needs {config.min_n}.")
-    comparisons = _compare(pairs, config, baseline)
-    bounds = tuple(item.bound for item in comparisons if item.bound is not None)
+    if not complete:
+        config = replace(config, confidence=early_confidence(len(pairs), config.confidence))
+    counts = tail.count(pairs, config, baseline)
+    comparisons = _compare(pairs, config, counts)
     reasons = (*unpaired, *(reason for item in comparisons for reason in item.reasons))
     statuses = [item.status for item in comparisons]
     status = _combined([*statuses, "UNGATED"] if unpaired else statuses)
     if status == "PASS" and not complete:
-        status, reasons = "UNDECIDED", ("An early look may reject and never accept.",)
-    return _verdict(status, len(pairs), bounds, reasons)
+        status, reasons = "UNDECIDED", (_EARLY,)
+    is_final = complete or status == "FAIL" or tail.is_hopeless(counts, config)
+    failures = Counter(
+        name for _, cand in pairs for name in cand.failures if name in tail.GATED_METRICS
+    )
+    return _verdict(status, len(pairs), comparisons, reasons, failures=failures, is_final=is_final)
+
+
+def unarmed(verdict: Verdict, reasons: Sequence[str]) -> Verdict:
+    """Return the verdict of a gate that did not tell good from bad: no PASS, all else unchanged.
+
+    Args:
+        verdict: What ``decide`` said.
+        reasons: What the gate missed when it was armed.
+    """
+    if verdict.status != "PASS":
+        return verdict
+    said = ("The gate is not armed on this baseline.", *reasons)
+    disarmed = replace(verdict, status="UNARMED", reasons=said)
+    return replace(disarmed, summary=summarise(disarmed))
 
 
 def check_baseline(scores: Sequence[UtteranceScores], config: GateConfig) -> list[str]:
@@ -70,6 +97,9 @@ def check_baseline(scores: Sequence[UtteranceScores], config: GateConfig) -> lis
     reasons: list[str] = []
     if len(scores) < config.min_n:
         reasons.append(f"{len(scores)} utterances are too few: the gate needs {config.min_n}.")
+    hashes = {item.provenance for item in scores}
+    if len(hashes) > 1:
+        reasons.append(f"The baseline's scores are of {len(hashes)} provenances: judge it again.")
     reasons += [
         f"Two utterances of the baseline are called {name!r}."
         for name, count in Counter(item.utterance_id for item in scores).items()
@@ -77,8 +107,8 @@ def check_baseline(scores: Sequence[UtteranceScores], config: GateConfig) -> lis
     ]
     for item in scores:
         reasons += _unmeasured(item)
-    bad = {item.utterance_id: bad_reasons(item, config) for item in scores}
-    bad = {name: why for name, why in bad.items() if why}
+    signs = {item.utterance_id: tail.own_signs(item, config) for item in scores}
+    bad = {name: list(why.values()) for name, why in signs.items() if why}
     if len(bad) > max(1, int(config.max_bad_rate * len(scores))):
         shown = "; ".join(f"{name}: {why[0]}" for name, why in list(bad.items())[:3])
         reasons.append(f"{len(bad)} of {len(scores)} baseline utterances are bad ({shown}).")
@@ -105,16 +135,27 @@ def _pair_up(
     return [(theirs[name], ours[name]) for name in theirs if name in ours], problems
 
 
+def _mixed_provenance(
+    baseline: Sequence[UtteranceScores], candidate: Sequence[UtteranceScores]
+) -> list[str]:
+    """Say which scores depend on other code, networks or prompts than the others."""
+    hashes = {item.provenance for item in (*baseline, *candidate)}
+    if len(hashes) < 2 or not baseline or not candidate:
+        return []
+    shown = " and ".join(sorted(item or "unknown" for item in hashes)[:3])
+    return [f"Scores of different provenance ({shown}) are never compared: judge both again."]
+
+
 def _compare(
-    pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[UtteranceScores]
-) -> list[Comparison]:
+    pairs: Sequence[Pair], config: GateConfig, counts: tail.Counts
+) -> tuple[Comparison, ...]:
     """Compare all that the gate looks at, in the order in which people read it."""
-    return [
+    return (
         *(compare_mos(metric, pairs, config) for metric in MOS_METRICS),
         compare_wer(pairs, config),
-        compare_bad_utterances(pairs, config, baseline),
+        tail.compare_bad_utterances(counts, config),
         compare_duration(pairs, config),
-    ]
+    )
 
 
 def _combined(statuses: Sequence[Status]) -> Status:
@@ -124,10 +165,36 @@ def _combined(statuses: Sequence[Status]) -> Status:
 
 
 def _verdict(
-    status: Status, n: int, bounds: tuple[Bound, ...], reasons: tuple[str, ...]
+    status: Status,
+    n: int,
+    comparisons: Sequence[Comparison],
+    reasons: tuple[str, ...],
+    *,
+    failures: Mapping[str, int] | None = None,
+    is_final: bool = True,
 ) -> Verdict:
-    summary = summarise(status, bounds, n, reasons)
-    return Verdict(status=status, n=n, bounds=bounds, reasons=reasons, summary=summary)
+    """Assemble a verdict and put it in words."""
+    bounds = tuple(item.bound for item in comparisons if item.bound is not None)
+    sigmas = [bound.sigma_pct for bound in bounds if bound.metric in MOS_METRICS]
+    verdict = Verdict(
+        status=status,
+        n=n,
+        bounds=bounds,
+        reasons=reasons,
+        summary="",
+        sigma_pct=max(sigmas, default=None),
+        power=_joint_power(bounds) if len(bounds) == len(comparisons) else None,
+        failures=dict(failures or {}),
+        is_final=is_final,
+    )
+    return replace(verdict, summary=summarise(verdict))
+
+
+def _joint_power(bounds: Sequence[Bound]) -> float | None:
+    """Return the least chance of passing all comparisons, however they depend on each other."""
+    if not bounds:
+        return None
+    return max(0.0, 1.0 - sum(1.0 - (bound.power or 0.0) for bound in bounds))
 
 
 def _unmeasured(item: UtteranceScores) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Values = npt.NDArray[np.float64]
 
@@ -51,8 +52,13 @@ def t_interval(values: Values, confidence: float) -> Interval:
     n = len(values)
     mean = float(values.mean())
     sigma = float(values.std(ddof=1))
-    reach = float(stats.t.ppf(confidence, n - 1)) * sigma / math.sqrt(n)
+    reach = _t_quantile(n - 1, confidence) * sigma / math.sqrt(n)
     return Interval(mean=mean, lower=mean - reach, upper=mean + reach, sigma=sigma, n=n)
+
+
+@lru_cache(maxsize=4096)
+def _t_quantile(degrees: int, confidence: float) -> float:
+    return float(special.stdtrit(degrees, confidence))
 
 
 def paired_change_pct(baseline: Values, candidate: Values, confidence: float) -> Interval:
@@ -99,24 +105,52 @@ def paired_rate_change(
     return t_interval((candidate_errors - baseline_errors) / per_utterance, confidence)
 
 
+@lru_cache(maxsize=65536)
 def clopper_pearson_upper(count: int, n: int, confidence: float) -> float:
     """Return the exact upper bound of a rate of which ``count`` in ``n`` were seen.
 
     Source: Clopper and Pearson, Biometrika 26 (1934), 404-413.
     """
     _check_count(count, n)
-    return 1.0 if count == n else float(stats.beta.ppf(confidence, count + 1, n - count))
+    return 1.0 if count == n else float(special.betaincinv(count + 1, n - count, confidence))
 
 
+@lru_cache(maxsize=65536)
 def clopper_pearson_lower(count: int, n: int, confidence: float) -> float:
     """Return the exact lower bound of a rate of which ``count`` in ``n`` were seen."""
     _check_count(count, n)
-    return 0.0 if count == 0 else float(stats.beta.ppf(1 - confidence, count, n - count + 1))
+    return 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, 1 - confidence))
 
 
 def _check_count(count: int, n: int) -> None:
     if n < 1 or not 0 <= count <= n:
         raise ValueError(f"{count} of {n} is not a count")
+
+
+def required_n_for_count(count: int, rate: float, confidence: float) -> int:
+    """Return how many trials it takes for ``count`` events to rule out a rate.
+
+    Args:
+        count: Events seen.
+        rate: The rate to rule out, above 0 and below 1.
+        confidence: Of the Clopper-Pearson upper bound.
+
+    Returns:
+        The smallest n at which the upper bound is at most the rate.
+    """
+    low, high = count, count + 1
+    while clopper_pearson_upper(count, high, confidence) > rate:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_enough = clopper_pearson_upper(count, middle, confidence) <= rate
+        low, high = (low, middle) if is_enough else (middle, high)
+    return high
+
+
+def binomial_cdf(count: int, n: int, rate: float) -> float:
+    """Return the chance of at most ``count`` events in ``n`` trials of one rate."""
+    return float(special.bdtr(count, n, rate)) if count >= 0 else 0.0
 
 
 def required_n(
@@ -136,7 +170,7 @@ def required_n(
     """
     if loss_pct >= budget_pct:
         raise ValueError(f"a true loss of {loss_pct} % is outside a budget of {budget_pct} %")
-    z = float(stats.norm.ppf(confidence) + stats.norm.ppf(power))
+    z = float(special.ndtri(confidence) + special.ndtri(power))
     return math.ceil((z * sigma_pct / (budget_pct - loss_pct)) ** 2 + 2)
 
 
@@ -154,4 +188,11 @@ def power_to_accept(
     if sigma_pct == 0:
         return float(loss_pct < budget_pct)
     shift = (budget_pct - loss_pct) * math.sqrt(n) / sigma_pct
-    return float(stats.nct.sf(stats.t.ppf(confidence, n - 1), n - 1, shift))
+    return 1.0 - float(special.nctdtr(n - 1, shift, _t_quantile(n - 1, confidence)))
+
+
+def power_to_stay_within(n: int, sigma_pct: float, limit_pct: float) -> float:
+    """Return the chance that the mean of changes around zero stays within a limit either way."""
+    if sigma_pct == 0:
+        return 1.0
+    return float(1.0 - 2.0 * special.ndtr(-limit_pct * math.sqrt(n) / sigma_pct))

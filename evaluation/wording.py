@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluation.verdict import Bound, Status
+from evaluation.verdict import Bound, Verdict
+
+_SHOWN = 3
 
 LABELS = {
     "dnsmos_ovrl": "OVRL",
@@ -26,35 +28,43 @@ def signed(value: float) -> str:
     return f"{rounded:+.1f} %"
 
 
-def summarise(status: Status, bounds: Sequence[Bound], n: int, reasons: Sequence[str]) -> str:
-    """Return one sentence: the status, the figures behind it, and what kept it from passing.
+def summarise(verdict: Verdict) -> str:
+    """Return one sentence: status, figures, n, power, and what kept it from passing.
 
-    Example: ``PASS: OVRL -0.4 % (lower bound -1.6 %), P808 +0.2 % (-0.9 %), WER 2.1 % vs 2.0 %,
-    0/24 bad, n=24``.
+    Example: ``PASS: OVRL -0.4 % (lower bound -1.6 %, sigma 5.1 %), P808 +0.2 % (-0.9 %, 4.4 %),
+    WER 2.1 % vs 2.0 % (at most +1.3 points), 0/64 newly ruined (at most 3.5 %), n=64, power 0.99``.
     """
-    figures = [*_figures(bounds), f"n={n}"]
-    sentence = f"{status}: {', '.join(figures)}"
-    if status == "PASS" or not reasons:
+    figures = [*_figures(verdict.bounds), f"n={verdict.n}"]
+    if verdict.power is not None:
+        figures.append(f"power {verdict.power:.2f}")
+    figures += [f"{name} failed on {count}" for name, count in sorted(verdict.failures.items())]
+    sentence = f"{verdict.status}: {', '.join(figures)}"
+    if verdict.status == "PASS" or not verdict.reasons:
         return sentence
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return f"{sentence}. {reasons[0]}{more}"
+    shown = "; ".join(reason.removesuffix(".") for reason in verdict.reasons[:_SHOWN])
+    rest = len(verdict.reasons) - _SHOWN
+    return f"{sentence}: {shown}{f' (and {rest} more)' if rest > 0 else ''}."
 
 
 def _figures(bounds: Sequence[Bound]) -> list[str]:
-    """Return one phrase per bound; the first bound says which bound it is."""
+    """Return one phrase per bound; the first MOS says which figures the others give too."""
     phrases: list[str] = []
     for bound in bounds:
         if bound.metric == "wer":
-            phrases.append(
-                f"WER {100 * bound.candidate_mean:.1f} % vs {100 * bound.baseline_mean:.1f} %"
-            )
+            rates = f"{100 * bound.candidate_mean:.1f} % vs {100 * bound.baseline_mean:.1f} %"
+            phrases.append(f"WER {rates} (at most {bound.upper_pct:+.1f} points)")
         elif bound.metric == "bad_utterances":
-            phrases.append(f"{round(bound.candidate_mean * bound.n)}/{bound.n} bad")
+            ruined = round(bound.delta_pct * bound.n / 100)
+            phrases.append(f"{ruined}/{bound.n} newly ruined (at most {bound.upper_pct:.1f} %)")
         elif bound.metric == "duration_s":
             if bound.status != "PASS":
                 phrases.append(f"duration {signed(bound.delta_pct)}")
         else:
-            words = "" if any("(" in phrase for phrase in phrases) else "lower bound "
-            change = signed(bound.delta_pct)
-            phrases.append(f"{label(bound.metric)} {change} ({words}{signed(bound.lower_pct)})")
+            phrases.append(_mos_figure(bound, is_first=not phrases))
     return phrases
+
+
+def _mos_figure(bound: Bound, *, is_first: bool) -> str:
+    lower, sigma = signed(bound.lower_pct), f"{bound.sigma_pct:.1f} %"
+    words = f"lower bound {lower}, sigma {sigma}" if is_first else f"{lower}, {sigma}"
+    return f"{label(bound.metric)} {signed(bound.delta_pct)} ({words})"

@@ -70,6 +70,27 @@ def test_clopper_pearson_bounds_mirror_each_other() -> None:
         s.clopper_pearson_upper(3, 2, 0.95)
 
 
+def test_required_n_for_count_is_the_first_that_rules_the_rate_out() -> None:
+    # The closed form for none: (1 - 0.02)^n <= 0.1, so n = 114; the rule of three's cousin.
+    assert s.required_n_for_count(0, 0.02, 0.90) == 114
+    for count in (1, 3):
+        needed = s.required_n_for_count(count, 0.02, 0.90)
+        assert s.clopper_pearson_upper(count, needed, 0.90) <= 0.02
+        assert s.clopper_pearson_upper(count, needed - 1, 0.90) > 0.02
+
+
+def test_binomial_cdf() -> None:
+    assert s.binomial_cdf(0, 128, 0.02) == pytest.approx(0.98**128)
+    assert s.binomial_cdf(3, 3, 0.5) == 1.0
+    assert s.binomial_cdf(-1, 3, 0.5) == 0.0
+
+
+def test_power_to_stay_within() -> None:
+    # sigma 20, n 16: the mean has sigma 5, and 10 is two of those.
+    assert s.power_to_stay_within(16, 20.0, 10.0) == pytest.approx(0.9545, abs=1e-4)
+    assert s.power_to_stay_within(16, 0.0, 10.0) == 1.0
+
+
 def test_required_n() -> None:
     # ((1.645 + 0.842) * 7 / (5 - 2))^2 + 2 = 35.7
     assert s.required_n(7.0, 2.0) == 36
@@ -84,6 +105,7 @@ def test_power_at_sigma_7_and_n_64(loss: float, power: float) -> None:
 
 def test_power_at_the_edges() -> None:
     assert s.power_to_accept(1, 7.0, 0.0) == 0.0
+    assert s.power_to_accept(64, 1e-6, 0.0) == 1.0
     assert s.power_to_accept(8, 0.0, 4.9) == 1.0
     assert s.power_to_accept(8, 0.0, 5.0) == 0.0
 
