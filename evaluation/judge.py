@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from evaluation.errors import JudgeError
 from evaluation.judge_child import AUDIO, Finished, Job, Measured, Ready, Report, Started
 from evaluation.lane import Lane
-from evaluation.provenance import clip_hash
+from evaluation.provenance import score_hash
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sheet import Sheet
 
@@ -38,6 +38,8 @@ class Judge:
         workers: Child processes, one thread each; 0 is one per core.
         timeout_s: Deadline of one metric on one utterance.
         metrics: Names of built-in or installed metrics, or ``"module:Class"``.
+        references: Digest of what should be heard in all that is compared, for the provenance;
+            see ``evaluation.provenance.references_digest``.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Judge:
         timeout_s: float = 60.0,
         *,
         metrics: Sequence[str] = BUILTIN_METRICS,
+        references: str = "",
     ) -> None:
         if timeout_s <= 0 or workers < 0:
             raise ValueError(f"timeout_s={timeout_s} and workers={workers} make no judge")
         self._asr = asr
         self._metrics = tuple(metrics)
+        self._references = references
         self._workers = workers or len(os.sched_getaffinity(0))
         self._timeout_s = timeout_s
         self._lanes: list[Lane] = []
@@ -117,7 +121,8 @@ class Judge:
             # Only an exception leaves clips behind; their answers must not reach a later call.
             for lane in list(self._assigned):
                 self._discard(lane)
-        return [self._signed(sheet) for sheet in sheets]
+        known = score_hash(self.provenance())
+        return [replace(sheet.result(), provenance=known) for sheet in sheets]
 
     def provenance(self) -> dict[str, str]:
         """Return versions and checksums of all that the scores depend on.
@@ -131,11 +136,6 @@ class Judge:
         while self._provenance is None:
             self._listen([])
         return dict(self._provenance)
-
-    def _signed(self, sheet: Sheet) -> UtteranceScores:
-        """Return the scores of a clip with the hash of what they depend on."""
-        known = clip_hash(self.provenance(), sheet.clip.reference)
-        return replace(sheet.result(), provenance=known)
 
     def close(self) -> None:
         """End the children; harmless when there are none."""
@@ -194,7 +194,8 @@ class Judge:
         sheet = self._assigned.get(lane)
         if isinstance(report, Ready):
             lane.is_ready = True
-            self._learn({**report.provenance, "metrics": ",".join(self._metrics)})
+            ours = {"metrics": ",".join(self._metrics), "references": self._references}
+            self._learn({**report.provenance, **ours})
         elif sheet is None:
             raise JudgeError(getattr(report, "reason", f"a child of the judge sent {report!r}"))
         elif isinstance(report, Started):

@@ -35,11 +35,6 @@ def score_hash(mapping: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def clip_hash(mapping: Mapping[str, str], reference: str) -> str:
-    """Name what the scores of one clip depend on, beside its audio: the judge and its reference."""
-    return score_hash({**mapping, "reference": reference})
-
-
 def describe(metrics: Iterable[object] = (), room: Path = ROOM) -> dict[str, str]:
     """Return the digest of the code that scores, and the versions it runs on.
 
