@@ -14,7 +14,9 @@ from evaluation.audio import SAMPLE_RATE_HZ, Samples
 _FRAME = 512
 _HOP = 320
 _N_BANDS = 24
-_HOP_S = _HOP / SAMPLE_RATE_HZ
+BANDS_HOP_S = _HOP / SAMPLE_RATE_HZ
+"""Time from one frame of ``log_bands`` to the next."""
+
 _SHORTEST_LAG_S = 0.4
 _WINDOW_S = 1.5
 """A loop must hold at least this long: shorter stretches of speech resemble each other."""
@@ -80,8 +82,8 @@ def lag_correlation(samples: Samples) -> float:
         -1 to 1; 0 for a clip too short to hold a loop, or without any change in it.
     """
     bands = log_bands(samples)
-    first = round(_SHORTEST_LAG_S / _HOP_S)
-    window = round(_WINDOW_S / _HOP_S)
+    first = round(_SHORTEST_LAG_S / BANDS_HOP_S)
+    window = round(_WINDOW_S / BANDS_HOP_S)
     if len(bands) <= first + window:
         return 0.0
     spread = _moving_sum(np.square(bands), window) - np.square(_moving_sum(bands, window)) / window
