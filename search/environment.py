@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import tts
+from evaluation.provenance import score_hash
 from search.config import SweepConfig, digest_of
 from search.errors import ConfigError
 from search.space import Space
@@ -95,11 +96,19 @@ def study_conditions(
     space: Space,
     environment: Mapping[str, Any],
     prompts: Any,  # noqa: ANN401
+    scored_by: Mapping[str, str],
 ) -> dict[str, str]:
     """Return one digest per thing that must not change within a study.
 
     Budget, deadlines, recipes and the confirmation may change between sittings; what decides a
     measurement or a verdict may not.
+
+    Args:
+        config: The sweep's configuration.
+        space: Its choices on this device.
+        environment: As ``describe`` returns it.
+        prompts: What the search speaks.
+        scored_by: What the scores depend on, as the judge's ``provenance`` returns it.
     """
     device = {k: environment[k] for k in ("device", "device_name", "n_threads", "torch", "mosgate")}
     values = config.to_mapping()
@@ -107,6 +116,7 @@ def study_conditions(
         "model": f"{config.model} {model_digest(config.model)}",
         "prompts": digest_of(asdict(prompts)),
         "asr": config.asr,
+        "metrics": score_hash(scored_by),
         "device": ", ".join(f"{v}" for v in device.values()),
         "measure": digest_of(values["measure"]),
         "gate": digest_of(values["gate"]),

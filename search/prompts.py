@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.prompts import Prompt, PromptError, Split, load_prompts
+from evaluation.provenance import references_digest
 from search.config import SweepConfig
 from tts.types import Utterance
 
@@ -35,7 +36,13 @@ def confirm_prompts(config: SweepConfig) -> PromptSet:
     return _prompt_set(prompts, 1, CONFIRM_SEED + config.prompts.seed)
 
 
-def _load(config: SweepConfig, split: Split, n: int) -> tuple[Prompt, ...]:
+def references_of(config: SweepConfig) -> str:
+    """Return the digest of all that may have to be heard, the confirmation's part included."""
+    prompts = _load(config, "all", None)
+    return references_digest({prompt.id: prompt.reference for prompt in prompts})
+
+
+def _load(config: SweepConfig, split: Split, n: int | None) -> tuple[Prompt, ...]:
     try:
         p = config.prompts
         return load_prompts(

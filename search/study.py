@@ -23,7 +23,7 @@ from search.folder import StudyFolder
 from search.judging import Reference, load_reference
 from search.load_crashes import broken_environment
 from search.outbox import Outbox
-from search.prompts import PromptSet, confirm_prompts, search_prompts
+from search.prompts import PromptSet, confirm_prompts, references_of, search_prompts
 from search.record import Confirmation, SweepResult, TrialRecord
 from search.runner import Runner
 from search.sampler import Proposal, Sampler
@@ -71,13 +71,17 @@ def run_sweep(
     prompts = search_prompts(config)
     environment = describe(caps, config.measure.threads)
     confirm_prompts(config)  # a mistake there must not wait until the end of the search
-    conditions = study_conditions(config, space, environment, prompts)
+    heard = references_of(config)
     with ExitStack() as stack:
         folder = stack.enter_context(StudyFolder(root, config.study))
+        scorer = scorer or stack.enter_context(
+            Judge(config.asr, timeout_s=METRIC_TIMEOUT_S, references=heard)
+        )
+        scored_by = scorer.provenance()
+        conditions = study_conditions(config, space, environment, prompts, scored_by)
         folder.check_conditions(conditions, config.to_mapping())
-        scorer = scorer or stack.enter_context(Judge(config.asr, timeout_s=METRIC_TIMEOUT_S))
         scoring = stack.enter_context(Scoring(scorer))
-        environment |= {f"judge.{k}": v for k, v in scorer.provenance().items()}
+        environment |= {f"judge.{k}": v for k, v in scored_by.items()}
         runner = Runner(config, folder, scoring, conditions, environment, caps.torch_name, on_event)
         stack.enter_context(runner.standby)
         sweep = Sweep(runner, space, known, prompts, on_event, report)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from search.config import PromptsConfig, SweepConfig, digest_of
 from search.environment import describe, model_digest, study_conditions, trial_digest
-from search.errors import ConfigError
-from search.prompts import PromptSet
+from search.errors import ConfigError, StudyMismatchError
+from search.folder import StudyFolder
+from search.prompts import PromptSet, references_of
 from search.space import resolve
 from tests.search.test_space import CPU
 from tts.options import Options
@@ -19,10 +21,15 @@ UTTERANCES = (Utterance(id="a", text="la", seed=1),)
 PROMPTS = PromptSet(utterances=UTTERANCES, references={"a": "la"})
 
 
-def conditions(prompts: PromptSet = PROMPTS, **changes: object) -> dict[str, str]:
+SCORED_BY = {"speechmos": "1", "code_sha256": "ab"}
+
+
+def conditions(
+    prompts: PromptSet = PROMPTS, scored_by: Mapping[str, str] = SCORED_BY, **changes: object
+) -> dict[str, str]:
     values = {"study": "a", "prompts": PromptsConfig(path="p"), **changes}
     config = SweepConfig(**values)  # type: ignore[arg-type]
-    return study_conditions(config, resolve(config, CPU), describe(CPU, 1), prompts)
+    return study_conditions(config, resolve(config, CPU), describe(CPU, 1), prompts, scored_by)
 
 
 def test_weights_are_known_by_their_bytes(tmp_path: Path) -> None:
@@ -61,6 +68,32 @@ def test_what_decides_results_is_a_condition(name: str, changes: dict[str, objec
     else:
         other = conditions(**changes)
     assert {k for k in first if first[k] != other[k]} == {name}
+
+
+def test_the_code_of_the_metrics_is_a_condition() -> None:
+    first, other = conditions(), conditions(scored_by={**SCORED_BY, "code_sha256": "cd"})
+    assert {k for k in first if first[k] != other[k]} == {"metrics"}
+
+
+def test_a_study_does_not_go_on_with_other_metrics(tmp_path: Path) -> None:
+    before, after = conditions(), conditions(scored_by={**SCORED_BY, "code_sha256": "cd"})
+    with StudyFolder(tmp_path, "a") as folder:
+        folder.check_conditions(before, {})
+        folder.check_conditions(before, {})
+        change = f"metrics was {before['metrics']}, is {after['metrics']}"
+        with pytest.raises(StudyMismatchError, match=f"{change}.*give this sweep another name"):
+            folder.check_conditions(after, {})
+
+
+def test_every_reference_counts_the_confirmations_too(tmp_path: Path) -> None:
+    table = "id\tstratum\ttext\treference\n" + "".join(f"p{i}\ts\tLa {i}.\tla\n" for i in range(9))
+    digests = []
+    for content in (table, table.replace("La 8.\tla", "La 8.\tla eight")):
+        (tmp_path / "p.tsv").write_text(content, encoding="utf-8")
+        for n in (2, 3):
+            prompts = PromptsConfig(path=str(tmp_path / "p.tsv"), n=n)
+            digests.append(references_of(SweepConfig(study="a", prompts=prompts)))
+    assert digests[0] == digests[1] != digests[2] == digests[3]
 
 
 def test_what_does_not_is_none() -> None:
