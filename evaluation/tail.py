@@ -21,6 +21,8 @@ from evaluation.wording import label
 
 GATED_METRICS = ("audio", "guards", "dnsmos", "wer")
 """Metrics whose failure ruins an utterance; PESQ informs and does not gate."""
+HEARD_SIGNS = ("wer", "transcript_loop", "repeated_words")
+"""Signs that rest on the recogniser, which mishears by chance: they need lost words besides."""
 _LIMITS = RelativeLimits()
 _SHOWN = 3
 
@@ -59,8 +61,8 @@ def new_signs(
     if signs:
         known = own_signs(baseline, config)
         signs = {name: reason for name, reason in signs.items() if name not in known}
-    if "wer" in signs and not _has_lost_words(baseline, candidate, config):
-        del signs["wer"]
+    if signs and not _has_lost_words(baseline, candidate, config):
+        signs = {name: reason for name, reason in signs.items() if name not in HEARD_SIGNS}
     for reason in relative_trips(baseline, candidate, limits):
         signs[reason.partition(":")[0]] = reason
     collapse = _collapse(baseline, candidate, config)

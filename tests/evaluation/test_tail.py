@@ -78,6 +78,14 @@ def test_words_are_lost_only_where_the_baseline_is_heard() -> None:
     assert list(new_signs(said(0, 1), said(9, 1), CONFIG)) == ["wer"]  # another sentence
 
 
+def test_a_phrase_heard_once_too_often_is_chance_and_a_loop_is_not() -> None:
+    said = ("repeated_words: 'w' 4 times in a row (3)",)
+    heard = dataclasses.replace(FINE, guards=said, wer_errors=(FINE.wer_errors or 0) + 1)
+    looping = dataclasses.replace(heard, wer_errors=(FINE.wer_errors or 0) + 3)
+    assert new_signs(FINE, heard, CONFIG) == {}
+    assert list(new_signs(FINE, looping, CONFIG)) == ["repeated_words"]
+
+
 def test_only_what_is_new_counts_but_another_sign_is_new() -> None:
     base = dataclasses.replace(FINE, **LOOP)  # type: ignore[arg-type]
     assert new_signs(base, base, CONFIG) == {}
