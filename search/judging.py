@@ -1,4 +1,8 @@
-"""One trial's audio on its way to the judge: collected, scored while the child still speaks."""
+"""One trial's audio on its way to the judge: collected, scored while the child still speaks.
+
+The judge looks at 8, 16, 32, ... utterances, and the child is stopped at the first look after which
+the candidate cannot pass. Where there are no cores to spare it stands still while the judge looks.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from typing import Any
 
 from evaluation.gate import GateConfig, Verdict, decide
 from evaluation.scores import Clip, UtteranceScores
+from evaluation.sequential import FIRST_LOOK, Plan
 from search.errors import InfrastructureError
 from search.folder import CLIPS
-from search.process import Message
+from search.process import ChildExit, Message
 from search.record import NOT_JUDGED, Failure, write_atomically
 from search.scoring import Scoring
 
@@ -49,6 +54,7 @@ class Collected:
     metrics: dict[str, float] = field(default_factory=dict)
     clips: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     renders: dict[str, str] = field(default_factory=dict)
+    judged: dict[str, Any] = field(default_factory=dict)
 
     def take(self, message: Message) -> None:
         """Sort in one message."""
@@ -72,7 +78,7 @@ class Brief:
         references: Utterance id to what should be heard, in the order of synthesis.
         gate: How candidates are judged.
         reference: The baseline to compare with; None for the baseline itself.
-        overlap: Whether to judge while the child still speaks.
+        overlap: Whether the child may go on speaking while the judge looks.
         surpassed: Given the trial's metrics: why it cannot win whatever its quality, or "";
             None where that does not matter.
     """
@@ -86,63 +92,109 @@ class Brief:
 
 
 class Judging:
-    """Follows one child and has its audio scored while it goes on speaking."""
+    """Follows one child and has its audio scored, look by look, while it goes on speaking."""
 
     def __init__(self, brief: Brief, scoring: Scoring, on_phase: Callable[[str], None]) -> None:
         self.brief, self.scoring, self.on_phase = brief, scoring, on_phase
         self.collected = Collected()
-        self.n_early = max(brief.gate.min_n, -(-len(brief.references) // 3))
-        self.early: Future[list[UtteranceScores]] | None = None
+        n_all = max(1, len(brief.references))
+        self.plan = Plan(n=n_all, first=max(FIRST_LOOK, brief.gate.min_n))
+        self.scores: list[UtteranceScores] = []
+        self.verdict: Verdict | None = None
+        self.looks: list[dict[str, Any]] = []
+        self.pending: Future[list[UtteranceScores]] | None = None
+        self.held_s = 0.0
 
     def take(self, message: Message) -> None:
-        """Note a message; send the first third to the judge once it is there."""
+        """Note a message; begin the next look once its utterances are there."""
         self.collected.take(message)
         if "phase" in message:
             self.on_phase(message["phase"])
-        if self.brief.overlap:
-            self.look_early()
+        self.follow()
 
-    def look_early(self) -> None:
-        """Have the first third judged, if it is there and is not all there is."""
-        n_spoken, n_all = len(self.collected.clips), len(self.brief.references)
-        if self.early is None and self.n_early <= n_spoken and self.n_early < n_all:
-            self.early = self.submit(list(self.collected.clips)[: self.n_early])
+    def account(self, ended: ChildExit) -> None:
+        """Note how long the child worked in its last phase, and how long it stood still."""
+        phases = self.collected.phases
+        if ended.stopped:
+            phases.setdefault(ended.phase, ended.phase_s)
+        elif ended.held_s and "synthesize" in phases:  # told by the child, whose clock went on
+            phases["synthesize"] = max(0.0, phases["synthesize"] - ended.held_s)
+        self.held_s = ended.held_s
+
+    @property
+    def settled(self) -> bool:
+        """Whether no further utterance can let the candidate pass."""
+        return self.verdict is not None and self.verdict.is_final
 
     @property
     def why_no_more(self) -> str:
-        """Why the first third is enough although nothing is wrong with it, or ""."""
+        """Why the first look is enough although nothing is wrong with it, or ""."""
         brief = self.brief
         if brief.reference is None or brief.surpassed is None:
             return ""
         return brief.surpassed(self.collected.metrics)
 
+    def needs_the_cores(self) -> bool:
+        """Whether the child must stand still, since the judge looks and no core is to spare."""
+        self.follow()
+        return not self.brief.overlap and self.pending is not None
+
     def enough(self) -> bool:
-        """Whether nothing after the first third matters: it cannot pass, or cannot win."""
-        if len(self.collected.clips) >= self.n_early and self.why_no_more:
-            return True
-        if self.early is None or not self.early.done():
-            return False
-        verdict = self.decide(self.early.result(), complete=False)
-        return verdict is not None and verdict.status == "FAIL"
+        """Whether nothing further matters: it cannot pass, or it cannot win."""
+        self.follow()
+        n_spoken = len(self.collected.clips)
+        return self.settled or (n_spoken >= self.plan.looks[0] and bool(self.why_no_more))
+
+    def follow(self) -> None:
+        """End the look that is scored, and begin the next one if its utterances are spoken.
+
+        The last look is left to ``finish``. Without cores to spare the baseline is left to it
+        too, since it cannot be rejected.
+        """
+        if self.pending is not None and self.pending.done():
+            self.end_look(complete=False)
+        size = self.plan.next_look(len(self.scores))
+        may_look = self.brief.overlap or self.brief.reference is not None
+        if self.pending is not None or self.settled or size is None or not may_look:
+            return
+        if size < self.plan.n and size <= len(self.collected.clips):
+            self.begin_look(size)
+
+    def begin_look(self, size: int) -> None:
+        """Send the judge what it lacks for a look at the first ``size`` utterances."""
+        self.pending = self.submit(list(self.collected.clips)[len(self.scores) : size])
+
+    def end_look(self, *, complete: bool) -> None:
+        """Wait for the judge, and decide on all utterances scored so far."""
+        assert self.pending is not None
+        self.scores += self.pending.result()
+        self.pending = None
+        self.verdict = self.decide(self.scores, complete=complete)
+        if self.verdict is not None:
+            self.looks.append({"n": len(self.scores), "status": self.verdict.status})
 
     def finish(self) -> tuple[tuple[UtteranceScores, ...], Verdict | None]:
-        """Have the rest judged, unless the first third was enough; return scores and verdict."""
-        ids = list(self.collected.clips)
-        if not ids:
+        """Take the looks that remain, as far as they matter; return scores and verdict."""
+        n_spoken = len(self.collected.clips)
+        if not n_spoken:
             return (), None
         self.on_phase("judge")
-        start = time.perf_counter()
-        self.look_early()
-        scores = self.early.result() if self.early is not None else []
-        verdict = self.decide(scores, complete=False) if scores else None
-        if verdict is not None and verdict.status != "FAIL" and self.why_no_more:
-            reasons = (*verdict.reasons, f"{NOT_JUDGED}{self.why_no_more}.")
-            verdict = replace(verdict, status="UNDECIDED", reasons=reasons)
-        elif verdict is None or verdict.status != "FAIL":
-            scores = scores + self.submit(ids[len(scores) :]).result()
-            verdict = self.decide(scores, complete=True)
-        self.collected.phases["judge"] = time.perf_counter() - start
-        return tuple(scores), verdict
+        start, why = time.perf_counter(), self.why_no_more
+        complete = False
+        while not (self.settled or complete or (why and self.scores and not self.pending)):
+            if self.pending is None:
+                size = self.plan.next_look(len(self.scores)) or self.plan.n
+                complete = size >= min(self.plan.n, n_spoken + 1)
+                self.begin_look(n_spoken if complete else size)
+            self.end_look(complete=complete)
+        if self.verdict is not None and why and not (self.settled or complete):
+            reasons = (*self.verdict.reasons, f"{NOT_JUDGED}{why}.")
+            self.verdict = replace(self.verdict, status="UNDECIDED", reasons=reasons)
+        self.collected.phases["judge"] = self.held_s + time.perf_counter() - start
+        self.collected.judged = {
+            "planned": list(self.plan.looks), "looks": self.looks, "n_spoken": n_spoken,
+        }  # fmt: skip
+        return tuple(self.scores), self.verdict
 
     def decide(self, scores: Sequence[UtteranceScores], *, complete: bool) -> Verdict | None:
         """Return the gate's verdict, or None for the baseline."""

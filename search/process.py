@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class ChildExit:
         error: What the child itself reported, with ``kind`` and ``message``, or None.
         returncode: Its exit status; negative is a signal.
         deadline_s: The deadline of that phase.
+        phase_s: Seconds in that phase, without those it was held.
+        held_s: Seconds it was held while the judge needed the cores.
     """
 
     phase: str
@@ -47,6 +49,8 @@ class ChildExit:
     error: Message | None
     returncode: int
     deadline_s: float
+    phase_s: float = 0.0
+    held_s: float = 0.0
 
 
 class Child:
@@ -113,6 +117,21 @@ class Child:
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         return [json.loads(line) for line in lines], not data
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop it for a while: SIGSTOP, then SIGCONT.
+
+        The process itself and not its group: a helper that is stopped when this process dies
+        would never notice.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End the whole group: SIGTERM, a moment's grace, SIGKILL."""
         if self.process.poll() is None:
@@ -176,6 +195,7 @@ def watch(
     on_message: Callable[[Message], None],
     should_stop: Callable[[], str],
     clock: Callable[[], float] = time.monotonic,
+    should_hold: Callable[[], bool] = lambda: False,
 ) -> ChildExit:
     """Follow a child to its end.
 
@@ -185,8 +205,10 @@ def watch(
         on_message: Called with every message.
         should_stop: Polled; a reason ends the child at once, "" lets it go on.
         clock: Seconds, for tests.
+        should_hold: Polled; while it is true the child stands still, and its deadline too.
     """
     phase, entered, closed, stopped = "load", clock(), False, ""
+    held_s = 0.0
     error: Message | None = None
     done = False
     while not closed and not stopped:
@@ -199,17 +221,36 @@ def watch(
             on_message(message)
         # A grandchild may hold the pipe open after the child is gone.
         closed = closed or done or (exited and not messages)
+        if not closed and should_hold():
+            seconds = _hold(child, should_hold, should_stop, clock)
+            entered, held_s = entered + seconds, held_s + seconds
         if not closed:
             late = clock() - entered > deadlines[phase]
             stopped = should_stop() or (TIMEOUT if late else "")
+    phase_s = clock() - entered
     if not stopped and not done:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(GRACE_S)
     child.kill()
     return ChildExit(
         phase=phase, done=done, stopped=stopped, error=error,
-        returncode=child.process.returncode, deadline_s=deadlines[phase],
+        returncode=child.process.returncode, deadline_s=deadlines[phase], phase_s=phase_s,
+        held_s=held_s,
     )  # fmt: skip
+
+
+def _hold(
+    child: Child,
+    should_hold: Callable[[], bool],
+    should_stop: Callable[[], str],
+    clock: Callable[[], float],
+) -> float:
+    """Let the child stand still as long as it should; return the seconds that took."""
+    begun = clock()
+    with child.held():
+        while should_hold() and not should_stop():
+            time.sleep(POLL_S)
+    return clock() - begun
 
 
 def classify(ended: ChildExit, log_path: Path) -> Failure | None:

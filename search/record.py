@@ -16,6 +16,8 @@ from typing import Any, Literal
 from search.errors import InfrastructureError
 
 SCHEMA = 1
+# Fields that records of this schema may lack, since they came later.
+ADDED = frozenset({"judged"})
 RECORD_NAME = "record.json"
 # How the last of a verdict's reasons begins when its trial was stopped because it could not win.
 NOT_JUDGED = "Not judged further: "
@@ -64,6 +66,9 @@ class TrialRecord:
         measurements: Raw samples per name: ``{"unit": str, "samples": [float, ...]}``.
         metrics: Flat finite figures, units in the names' suffixes.
         utterances: One ``UtteranceScores`` mapping per judged utterance.
+        judged: How the audio was judged: ``planned``, the sizes of all looks; ``looks``, those
+            that were taken, each ``{"n": int, "status": str}``; ``n_spoken``, the utterances
+            it cost.
         verdict: The gate's ``Verdict`` as a mapping, or None when nothing was judged.
         constraints: What the sampler is told: at most 0 is feasible, same keys in every record.
         slo_violations: One sentence per service level that was missed; empty is good.
@@ -88,6 +93,7 @@ class TrialRecord:
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     utterances: tuple[Mapping[str, Any], ...] = ()
+    judged: Mapping[str, Any] = field(default_factory=dict)
     verdict: Mapping[str, Any] | None = None
     constraints: Mapping[str, float] = field(default_factory=dict)
     slo_violations: tuple[str, ...] = ()
@@ -108,6 +114,17 @@ class TrialRecord:
         reasons = (self.verdict or {}).get("reasons", ())
         last = str(reasons[-1]) if reasons else ""
         return last.removeprefix(NOT_JUDGED).rstrip(".") if last.startswith(NOT_JUDGED) else ""
+
+    @property
+    def early(self) -> str:
+        """At which look short of the last it was turned down, and what that cost; or ""."""
+        looks, planned = self.judged.get("looks", ()), self.judged.get("planned", ())
+        if not looks or len(looks) >= len(planned) or self.surpassed:
+            return ""
+        return (
+            f"settled at look {len(looks)} of {len(planned)}: {looks[-1]['n']} of {planned[-1]} "
+            f"utterances judged, {self.judged['n_spoken']} spoken"
+        )
 
     @property
     def folder_name(self) -> str:
@@ -132,7 +149,7 @@ class TrialRecord:
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise ValueError(f"not a trial record of schema {SCHEMA}")
-        unknown = set(values) ^ {f.name for f in fields(cls)}
+        unknown = (set(values) ^ {f.name for f in fields(cls)}) - ADDED
         if unknown:
             raise ValueError(f"unknown or missing field {sorted(unknown)[0]!r}")
         failure = values.pop("failure")

@@ -239,6 +239,7 @@ class Runner:
             measurements=plain(got.measurements),
             metrics=metrics,
             utterances=plain_scores(outcome.scores),
+            judged=got.judged,
             verdict=verdict,
             constraints=ranking.constraints(self.config, outcome.status, metrics, verdict),
             slo_violations=ranking.slo_violations(self.config, metrics) if completed else (),

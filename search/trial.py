@@ -104,7 +104,9 @@ class Trial:
         log = self.folder / "worker.log"
         with self.standby.take() as child:
             child.begin(self.folder / "job.json")
-            ended = watch(child, self.deadlines, judging.take, stop)
+            ended = watch(
+                child, self.deadlines, judging.take, stop, should_hold=judging.needs_the_cores
+            )
         if ended.stopped not in ("", TIMEOUT, ENOUGH):
             raise BudgetOverError(ended.stopped)
         if ended.error is not None and ended.error["kind"] == "disk":
@@ -112,6 +114,7 @@ class Trial:
                 f"{ended.error['message']}; free some space and run the same command again: "
                 "nothing recorded so far is lost"
             )
+        judging.account(ended)
         return None if ended.stopped == ENOUGH else classify(ended, log)
 
     def completed(self, judging: Judging, attempt: int) -> Outcome:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from evaluation.gate import GateConfig
+from evaluation.scores import Clip, UtteranceScores
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief, Reference
@@ -46,6 +47,7 @@ def run(
     batch_size: int = 1,
     warm: bool = False,
     surpassed: Callable[[Mapping[str, float]], str] | None = None,
+    overlap: bool = True,
 ) -> Outcome:
     options = Options(batch_size=batch_size, sampling=Sampling(temperature=temperature))
     job = Job(
@@ -55,7 +57,7 @@ def run(
     )  # fmt: skip
     brief = Brief(
         folder=folder, references={u.id: "la" for u in utterances}, gate=GateConfig(),
-        reference=reference, surpassed=surpassed,
+        reference=reference, surpassed=surpassed, overlap=overlap,
     )  # fmt: skip
     limits = {**DEADLINES, **(deadlines or {})}
     with Standby(folder / "standby.log", {}, enabled=warm) as standby:
@@ -146,7 +148,53 @@ def test_a_hopeless_candidate_is_stopped_early(tmp_path: Path, scoring: Scoring)
     assert poor.status == "completed"
     assert poor.verdict is not None
     assert poor.verdict.status == "FAIL"
-    assert poor.verdict.n == len(poor.scores) == 20
+    assert poor.verdict.n == len(poor.scores) == 8
+    judged = poor.collected.judged
+    assert judged["planned"] == [8, 16, 32, 60]
+    assert judged["looks"] == [{"n": 8, "status": "FAIL"}]
+    assert 8 <= judged["n_spoken"] < 60
+    assert poor.collected.phases["synthesize"] > 0
+
+
+class SlowScorer(fakes.FakeScorer):
+    """Counts the utterances that are on disk when it begins and when it ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[tuple[int, int]] = []
+
+    def score(
+        self, clips: Sequence[Clip], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[UtteranceScores]:
+        audio = clips[0].wav_path.parent
+        before = len(list(audio.glob("*.wav")))
+        time.sleep(1.0)
+        self.counts.append((before, len(list(audio.glob("*.wav")))))
+        return super().score(clips, on_progress=on_progress)
+
+
+def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
+    tmp_path: Path,
+) -> None:
+    for name in ("baseline", "same"):
+        (tmp_path / name).mkdir()
+    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(30))
+    scorer = SlowScorer()
+    with Scoring(scorer) as scoring:
+        base = run(tmp_path / "baseline", scoring, utterances=many, overlap=False)
+        reference = Reference(scores=base.scores)
+        scorer.counts.clear()
+        scoring.known.clear()
+        same = run(
+            tmp_path / "same", scoring, utterances=many, reference=reference, overlap=False,
+            deadlines={"synthesize": 20.0},
+        )  # fmt: skip
+    assert same.verdict is not None
+    assert same.verdict.status == "PASS"
+    assert [look["n"] for look in same.collected.judged["looks"]] == [8, 16, 30]
+    # The child has 50 ms to go on before it is held; free, it would end within the second.
+    assert all(spoken < n + 8 and spoken < 30 for n, spoken in scorer.counts[:2])
+    assert same.collected.phases["judge"] > 2.0
 
 
 def test_a_candidate_that_cannot_win_is_not_judged_to_the_end(
@@ -161,7 +209,7 @@ def test_a_candidate_that_cannot_win_is_not_judged_to_the_end(
         tmp_path / "slow", scoring, utterances=many, reference=reference,
         surpassed=lambda metrics: f"{len(metrics) > 5} slow",
     )  # fmt: skip
-    assert (slow.status, len(slow.scores)) == ("completed", 20)
+    assert (slow.status, len(slow.scores)) == ("completed", 8)
     assert slow.verdict is not None
     assert slow.verdict.status == "UNDECIDED"
     assert slow.verdict.reasons[-1] == "Not judged further: True slow."
