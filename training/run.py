@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-TOKENIZER_SHARE = 0.18
+TOKENIZER_SHARE = 0.2
 RESERVE_S = 25.0
 PARTS = ("codec", "lm", "ear")
 
@@ -104,9 +104,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    spare = max(2, (os.cpu_count() or 4) - 6)
+    spare = max(2, (os.cpu_count() or 4) - 14)
+    # Speaking gives way to compiling and feeding the GPUs.
     speak = [
-        sys.executable, "-m", "training.flite", "--corpus", str(args.corpus),
+        "nice", "-n", "15", sys.executable, "-m", "training.flite", "--corpus", str(args.corpus),
         "--out", str(args.audio), "--library", args.library, "--processes", str(spare),
         "--others", "3" if "ear" in args.only else "0",
     ]  # fmt: skip

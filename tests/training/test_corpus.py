@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.prompts import load_prompts
 from training import corpus, corpus_sources
-from training.corpus_templates import short_answers, templates
+from training.corpus_templates import named, short_answers, templates
 from tts.embedded.text import normalise
 
 PROMPTS = Path(__file__).parents[2] / "configs" / "prompts"
@@ -112,6 +112,14 @@ def test_templates_are_all_speakable_and_filled() -> None:
     assert len(set(made)) > 1800
 
 
+def test_every_name_of_the_list_is_spoken_about_equally_often() -> None:
+    names = ["Adelina", "Bergstrom", "Castellano", "Dumfries"]
+    made = " ".join(named(names, random.Random(0), 200))
+    counts = [made.count(name) for name in names]
+    assert min(counts) > 50
+    assert max(counts) - min(counts) <= 2
+
+
 def test_short_answers_come_in_three_tones() -> None:
     assert {"yes.", "yes?", "yes!"} <= set(short_answers())
 
@@ -143,6 +151,7 @@ def test_a_whole_corpus_is_reproducible_and_clean(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "N_TEMPLATES", 600)
+    monkeypatch.setattr(corpus, "N_NAMES", 100)
     monkeypatch.setattr(corpus, "N_RARE", 2)
     outputs = [tmp_path / "one.txt.gz", tmp_path / "two.txt.gz"]
     for output in outputs:
