@@ -2,7 +2,8 @@
 
 PESQ segfaults on long audio and DNSMOS hangs on empty audio; both are refused before the library
 sees them, and whatever else a library does, its child alone dies, the failure is recorded on that
-utterance, and another child goes on.
+utterance, and another child goes on. A child's memory is bounded (``evaluation.memory``), and one
+that leaks is replaced before another metric has to go without.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 
 from evaluation.errors import JudgeError
-from evaluation.judge_child import AUDIO, Finished, Job, Measured, Ready, Report, Started
+from evaluation.judge_child import AUDIO, Finished, Job, Measured, Ready, Report, Retired, Started
 from evaluation.lane import Lane
 from evaluation.provenance import score_hash
 from evaluation.scores import Clip, UtteranceScores
@@ -65,6 +66,8 @@ class Judge:
         self._is_closed = False
         self.metric_seconds: defaultdict[str, float] = defaultdict(float)
         """Seconds spent in each metric so far, over all children."""
+        self.leaks: Counter[str] = Counter()
+        """Metrics after which a child held too much memory and was replaced, and how often."""
 
     def __enter__(self) -> Judge:
         return self
@@ -184,12 +187,12 @@ class Judge:
             except (EOFError, OSError):
                 self._mourn(lane, lane.how_it_ended(), waiting)
             else:
-                self._note(lane, report)
+                self._note(lane, report, waiting)
         for lane in awaited:
             if lane not in heard and time.monotonic() > lane.deadline:
                 self._mourn(lane, "it did not end within its deadline", waiting)
 
-    def _note(self, lane: Lane, report: Report) -> None:
+    def _note(self, lane: Lane, report: Report, waiting: list[Sheet]) -> None:
         """Take in one report of a child."""
         sheet = self._assigned.get(lane)
         if isinstance(report, Ready):
@@ -208,6 +211,13 @@ class Judge:
         elif isinstance(report, Finished):
             sheet.finish()
             del self._assigned[lane]
+        elif isinstance(report, Retired):
+            self.leaks[report.step] += 1
+            if sheet.remaining:
+                waiting.append(sheet)
+            else:
+                sheet.finish()
+            self._replace(lane)
 
     def _learn(self, provenance: dict[str, str]) -> None:
         """Note what the scores depend on; a child that is started later must agree."""

@@ -19,6 +19,7 @@ from typing import SupportsFloat
 
 from evaluation.audio import SAMPLE_RATE_HZ, read_clip
 from evaluation.errors import EvaluationError, MetricError
+from evaluation.memory import KEPT_BYTES, bound_memory, data_bytes
 from evaluation.metrics.base import Metric, MetricSettings, Subject, Value
 from evaluation.metrics.registry import load
 from evaluation.provenance import describe
@@ -76,11 +77,18 @@ class Finished:
     """The clip is done and the child is free."""
 
 
-Report = Ready | Unloadable | Started | Measured | Finished
+@dataclass(frozen=True)
+class Retired:
+    """The child ends: since a step it holds too much memory. What is left is another's to do."""
+
+    step: str
+
+
+Report = Ready | Unloadable | Started | Measured | Finished | Retired
 
 
 def main(channel_fd: int, lifeline_fd: int, asr: str, metrics: Sequence[str]) -> None:
-    """Serve jobs until the parent closes the channel.
+    """Serve jobs until the parent closes the channel, or memory has leaked away.
 
     Args:
         channel_fd: A socket to the parent: jobs come, reports go.
@@ -99,17 +107,25 @@ def main(channel_fd: int, lifeline_fd: int, asr: str, metrics: Sequence[str]) ->
     except EvaluationError as error:
         channel.send(Unloadable(str(error)))
         return
+    most_bytes = bound_memory() + KEPT_BYTES
     channel.send(Ready(provenance))
     while True:
         try:
             job = channel.recv()
         except EOFError:
             return
-        _serve(job, loaded, channel)
+        if not _serve(job, loaded, channel, most_bytes):
+            return
 
 
-def _serve(job: Job, loaded: Mapping[str, Metric], channel: Connection[Report, Job]) -> None:
-    """Read one clip and measure it, reporting each step as it begins and ends."""
+def _serve(
+    job: Job, loaded: Mapping[str, Metric], channel: Connection[Report, Job], most_bytes: int
+) -> bool:
+    """Read one clip and measure it, reporting each step as it begins and ends.
+
+    Returns:
+        False when the child has retired.
+    """
     subject: list[Subject] = []
 
     def read() -> Mapping[str, Value]:
@@ -121,7 +137,11 @@ def _serve(job: Job, loaded: Mapping[str, Metric], channel: Connection[Report, J
     if subject:
         for name in job.metrics:
             _step(name, partial(loaded[name], subject[0]), job.timeout_s, channel)
+            if data_bytes() > most_bytes:
+                channel.send(Retired(name))
+                return False
     channel.send(Finished())
+    return True
 
 
 def _step(

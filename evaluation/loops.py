@@ -18,6 +18,9 @@ BANDS_HOP_S = _HOP / SAMPLE_RATE_HZ
 """Time from one frame of ``log_bands`` to the next."""
 
 _SHORTEST_LAG_S = 0.4
+_LONGEST_LAG_S = 20.0
+"""Nobody's loop is longer, and all lags of a runaway of minutes would take as long again."""
+
 _WINDOW_S = 1.5
 """A loop must hold at least this long: shorter stretches of speech resemble each other."""
 
@@ -71,7 +74,7 @@ def _longest_run(chunks: list[tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
 def lag_correlation(samples: Samples) -> float:
     """Return how well any stretch of 1.5 s matches the sound some time later.
 
-    The log-mel frames are correlated with themselves at every lag from 0.4 s on, within a window
+    The log-mel frames are correlated with themselves at every lag from 0.4 to 20 s, within a window
     that slides over the clip, each band freed of its mean there. A window and not the whole
     overlap, because a phrase that is said twice in a long clip hides in the whole.
 
@@ -89,7 +92,8 @@ def lag_correlation(samples: Samples) -> float:
     spread = _moving_sum(np.square(bands), window) - np.square(_moving_sum(bands, window)) / window
     liveliness = spread.sum(axis=1)
     least = _LEAST_LIVELINESS * window * float(bands.var(axis=0).sum())
-    lags = range(first, len(bands) - window)
+    longest = round(_LONGEST_LAG_S / BANDS_HOP_S)
+    lags = range(first, min(longest, len(bands) - window - 1) + 1)
     return max(_best_match(bands, liveliness, lag, window, least) for lag in lags)
 
 

@@ -9,7 +9,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NoReturn
+
+import numpy as np
 
 from evaluation.errors import MetricError
 from evaluation.metrics.base import MetricSettings, Subject, Value
@@ -24,12 +27,34 @@ def _hang_with_the_lock() -> None:
     ctypes.PyDLL(None).sleep(3600)
 
 
+def _hoard() -> NoReturn:
+    while True:
+        HOARD.append(bytearray(2**28))
+
+
+def _leak() -> None:
+    LEAK.append(bytearray(7 * 2**28))
+
+
+def _leak_in_c() -> NoReturn:
+    """Allocate without end and, as C programs do, use what comes without looking at it."""
+    c = ctypes.CDLL(None)
+    c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    while True:
+        ctypes.memset(c.malloc(2**28) or 0, 0, 1)
+
+
+HOARD: list[bytearray] = []
+LEAK: list[bytearray] = []
 DEEDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": _segfault,
     "hang": lambda: time.sleep(3600),
     "hang with the lock": _hang_with_the_lock,
+    "hoard": _hoard,
+    "leak": _leak,
+    "leak in c": _leak_in_c,
     "exit": lambda: os._exit(7),
     "print": lambda: print("noise on standard output", flush=True),
 }
@@ -66,6 +91,47 @@ class Harmless(Deadly):
 
     def __call__(self, subject: Subject) -> Mapping[str, Value]:
         return {"harmless": 1.0}
+
+
+class Hungry(Deadly):
+    """Needs 2 GiB for a moment, as a large recogniser may."""
+
+    def __call__(self, subject: Subject) -> Mapping[str, Value]:
+        return {"hungry": float(len(bytearray(2**31)))}
+
+
+class UnguardedPesq(Deadly):
+    """The library itself, on whatever it is given, as somebody's own metric may call it."""
+
+    def __init__(self, settings: MetricSettings) -> None:
+        import pesq
+
+        self.pesq = pesq.pesq
+
+    def __call__(self, subject: Subject) -> Mapping[str, Value]:
+        return {"unguarded_pesq": float(self.pesq(16_000, subject.samples, subject.samples, "wb"))}
+
+    def provenance(self) -> Mapping[str, str]:
+        return {}
+
+
+class UnguardedDnsmos(Deadly):
+    """speechmos itself, on empty clips only; its networks are loaded at once."""
+
+    def __init__(self, settings: MetricSettings) -> None:
+        from speechmos import dnsmos
+
+        self.run = dnsmos.run
+        with suppress(ValueError):  # after loading, for a sample beyond full scale
+            self.run(np.full(1, 2.0), 16_000)
+
+    def __call__(self, subject: Subject) -> Mapping[str, Value]:
+        if len(subject.samples):
+            return {}
+        return {"unguarded_ovrl": float(self.run(subject.samples, 16_000)["ovrl_mos"])}
+
+    def provenance(self) -> Mapping[str, str]:
+        return {}
 
 
 class Broken(Deadly):

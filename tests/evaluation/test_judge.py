@@ -10,15 +10,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evaluation.errors import JudgeError
 from evaluation.judge import Judge
 from evaluation.scores import Clip
-from tests.evaluation.sounds import voice, write
+from tests.evaluation.sounds import RATE, voice, write
 
 DEADLY = "tests.evaluation.deadly_metrics:Deadly"
 HARMLESS = "tests.evaluation.deadly_metrics:Harmless"
+HUNGRY = "tests.evaluation.deadly_metrics:Hungry"
+UNGUARDED_PESQ = "tests.evaluation.deadly_metrics:UnguardedPesq"
+UNGUARDED_DNSMOS = "tests.evaluation.deadly_metrics:UnguardedDnsmos"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,13 @@ def clips(wav: Path, *wishes: str) -> list[Clip]:
     return [
         Clip(utterance_id=f"u{i}", wav_path=wav, reference=wish) for i, wish in enumerate(wishes)
     ]
+
+
+def rendered(name: str, wav: Path) -> Clip:
+    """Return a clip whose two renderings are itself."""
+    return Clip(
+        utterance_id=name, wav_path=wav, reference="fine", render_path=wav, baseline_render_path=wav
+    )
 
 
 @pytest.fixture
@@ -89,6 +100,63 @@ def test_a_metric_that_always_dies_is_given_up(judge: Judge, wav: Path) -> None:
     )
     assert reasons[-1] == "not tried: it ended its process 3 times"
     assert all(item.extra == {"harmless": 1.0} for item in found)
+
+
+@pytest.mark.slow
+def test_a_metric_that_eats_memory_without_end_dies_alone(judge: Judge, wav: Path) -> None:
+    found = judge.score(clips(wav, "fine", "hoard", "fine", "leak in c", "fine"))
+    assert found[1].failures == {DEADLY: "MemoryError: "}
+    assert "SIGSEGV: Fatal Python error: Segmentation fault" in found[3].failures[DEADLY]
+    assert [found[i].failures for i in (0, 2, 4)] == [{}, {}, {}]
+    assert all(item.extra["harmless"] == 1.0 for item in found)
+    assert judge.leaks == {DEADLY: 1}  # the hoard was still held
+
+
+@pytest.mark.slow
+def test_a_leak_is_never_the_next_metrics_failure(wav: Path) -> None:
+    """Each call keeps 1.75 GiB: three would pass the bound, and another metric would pay."""
+    with Judge("none", 1, 20.0, metrics=(DEADLY, HARMLESS, HUNGRY)) as judge:
+        found = judge.score(clips(wav, *["leak"] * 3))
+    assert [item.failures for item in found] == [{}] * 3
+    assert all(item.extra["hungry"] == 2.0**31 for item in found)
+    assert all(item.extra["harmless"] == 1.0 for item in found)
+    assert judge.leaks == {DEADLY: 3}
+    assert len({item.extra["pid"] for item in found}) == 3
+
+
+def test_a_leak_in_the_last_metric_finishes_its_clip(wav: Path) -> None:
+    with Judge("none", 1, 20.0, metrics=(HARMLESS, DEADLY)) as judge:
+        found = judge.score(clips(wav, "leak", "fine"))
+    assert [item.failures for item in found] == [{}, {}]
+    assert judge.leaks == {DEADLY: 1}
+
+
+@pytest.mark.slow
+def test_pesq_on_a_minute_of_many_utterances_ends_its_child_alone(
+    wav: Path, tmp_path: Path
+) -> None:
+    """The library has room for 50 utterances; ours is never given more than 30 s of them."""
+    bursts = [np.concatenate([voice(0.5, i), np.zeros(RATE // 2, np.float32)]) for i in range(60)]
+    long = write(tmp_path / "long.wav", np.concatenate(bursts))
+    with Judge("none", 1, 20.0, metrics=(UNGUARDED_PESQ, "pesq", HARMLESS)) as judge:
+        found = judge.score([*clips(wav, "fine"), rendered("long", long), rendered("u2", wav)])
+    assert "ended by SIGSEGV" in found[1].failures[UNGUARDED_PESQ]
+    assert found[1].failures["pesq"] == "PESQ takes 0.25 to 30 s, the rendering has 60.00 s"
+    assert found[1].extra == {"harmless": 1.0}
+    assert [found[0].failures, found[2].failures] == [{}, {}]
+    assert found[2].pesq_wb == pytest.approx(4.64, abs=0.01)
+    assert found[2].extra["unguarded_pesq"] == pytest.approx(4.64, abs=0.01)
+
+
+@pytest.mark.slow
+def test_dnsmos_on_an_empty_clip_is_ended_alone(wav: Path, tmp_path: Path) -> None:
+    """speechmos doubles it for ever; ours refuses it."""
+    empty = clips(write(tmp_path / "empty.wav", np.zeros(0, np.float32)), "fine")
+    with Judge("none", 1, 2.0, metrics=(UNGUARDED_DNSMOS, HARMLESS)) as judge:
+        found = judge.score([*empty, *clips(wav, "fine")])
+    reason = "it did not end within its deadline of 2 s"
+    assert [item.failures for item in found] == [{UNGUARDED_DNSMOS: reason}, {}]
+    assert [item.extra for item in found] == [{"harmless": 1.0}] * 2
 
 
 def test_children_are_kept_between_calls_and_ended_at_the_close(wav: Path) -> None:
