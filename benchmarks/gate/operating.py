@@ -1,0 +1,242 @@
+"""How often does the gate accept and reject, on real speech of a known true loss?
+
+    python -m benchmarks.gate.operating --pools benchmarks/gate --out benchmarks/gate/operating.json
+
+Draws judgements from the pools of ``benchmarks.gate.pool`` as a sweep would make them: looks after
+8, 16, 32, ... utterances, all metrics. See ``draws`` for what a true loss is and why prompts are
+drawn with replacement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gate import draws
+from benchmarks.gate.damage import RUINS
+from benchmarks.gate.draws import MOS, Pool
+from benchmarks.provenance import provenance
+from evaluation.gate import GateConfig, Verdict
+from evaluation.statistics import clopper_pearson_lower, clopper_pearson_upper
+
+N = 128
+LOSSES_PCT = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+POINTS_PCT = (0.0, 2.0, 5.0, 10.0)
+"""Losses that a promise is about; drawn more often than the rest of the curve."""
+OLD_N, OLD_DRAWS = 5, 20_000
+RUINED_SHARE = 0.02
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One operating point: a pool, and what the candidate is.
+
+    Args:
+        pool: Its file.
+        n: Utterances of the full judgement.
+        n_draws: How many judgements.
+        loss_pct: True loss; None where utterances are ruined instead.
+        ruins: ``"exactly"`` 2 % of the utterances, or each ``"by chance"``, or one kind's name
+            (then one utterance alone).
+    """
+
+    pool: Path
+    n: int
+    n_draws: int
+    loss_pct: float | None = None
+    ruins: str = ""
+
+
+@cache
+def _pool(path: Path) -> Pool:
+    return Pool.read(path)
+
+
+def run(task: Task) -> Result:
+    """Draw and judge one operating point."""
+    pool, config = _pool(task.pool), GateConfig()
+    rng = np.random.default_rng(
+        zlib.crc32(repr((task.pool.name, task.loss_pct, task.ruins)).encode())
+    )
+    verdicts, spent = [], []
+    for _ in range(task.n_draws):
+        verdict, n_spent = draws.judge(*_draw(task, pool, rng), config)
+        verdicts.append(verdict)
+        spent.append(n_spent)
+    return {
+        "voice": pool.header["voice"],
+        "loss_pct": task.loss_pct,
+        "ruins": task.ruins,
+        "n": task.n,
+        "n_draws": task.n_draws,
+        **shares(verdict.status for verdict in verdicts),
+        "mean_alone_accepts": float(np.mean([mean_alone(verdict) for verdict in verdicts])),
+        "mean_spent": float(np.mean(spent)),
+        "not_passed_by": blame(verdicts),
+    }
+
+
+def _draw(task: Task, pool: Pool, rng: np.random.Generator) -> tuple[draws.Side, draws.Side]:
+    if task.loss_pct is None:
+        return draws.draw_ruined(pool, task.n, _ruins(task, rng), rng)
+    if task.loss_pct == 0:
+        return draws.draw_same(pool, task.n, rng)
+    return draws.draw_damaged(pool, task.n, task.loss_pct, rng)
+
+
+def _ruins(task: Task, rng: np.random.Generator) -> list[str]:
+    """Return the kinds of the utterances to ruin."""
+    if task.ruins in RUINS:
+        return [task.ruins]
+    count = round(RUINED_SHARE * task.n)
+    if task.ruins == "by chance":
+        count = int(rng.binomial(task.n, RUINED_SHARE))
+    return [str(kind) for kind in rng.choice(list(RUINS), size=count)]
+
+
+def shares(statuses: Iterable[str]) -> Result:
+    """Return how often each verdict was given, and 95 % two-sided bounds of the PASS share."""
+    counts = Counter(statuses)
+    n = counts.total()
+    passed = counts["PASS"]
+    return {
+        "status": {name: counts[name] / n for name in sorted(counts)},
+        "accepted": passed / n,
+        "accepted_low": clopper_pearson_lower(passed, n, 0.975),
+        "accepted_high": clopper_pearson_upper(passed, n, 0.975),
+        "rejected": counts["FAIL"] / n,
+        "rejected_high": clopper_pearson_upper(counts["FAIL"], n, 0.975),
+    }
+
+
+def mean_alone(verdict: Verdict) -> bool:
+    """Say whether both means keep the budget, whatever the words, the tail and the length do."""
+    return all(bound.status == "PASS" for bound in verdict.bounds if bound.metric in MOS)
+
+
+def blame(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """Count the compared quantities that kept a verdict from passing."""
+    counts = Counter(
+        bound.metric
+        for verdict in verdicts
+        if verdict.status != "PASS"
+        for bound in verdict.bounds
+        if bound.status != "PASS"
+    )
+    return dict(counts.most_common())
+
+
+def tasks(path: Path, n: int, n_draws: int) -> list[Task]:
+    """List the operating points of one pool; losses that it does not have are left out."""
+    pool = _pool(path)
+    reach = pool.losses.max(axis=1)
+    listed = []
+    for loss in LOSSES_PCT:
+        count = n_draws if loss in POINTS_PCT else max(1, n_draws // 5)
+        if loss == 0 or reach[0] <= loss <= reach[-1]:
+            listed.append(Task(pool=path, n=n, n_draws=count, loss_pct=loss))
+    share = max(1, n_draws // 2)
+    ruins = ("exactly", "by chance", *RUINS)
+    return listed + [Task(pool=path, n=n, n_draws=share, ruins=kind) for kind in ruins]
+
+
+def describe(path: Path) -> Result:
+    """Return what a pool is, and what the old practice does on it."""
+    pool = _pool(path)
+    reach = pool.losses.max(axis=1)
+    old = []
+    for loss in LOSSES_PCT:
+        if loss and not reach[0] <= loss <= reach[-1]:
+            continue
+        row: Result = {"loss_pct": loss, "n": OLD_N, "n_draws": OLD_DRAWS}
+        for name, metrics in (("both", MOS), ("ovrl_alone", MOS[:1])):
+            row[name] = draws.accepts_by_points(
+                pool, loss, OLD_N, metrics, n_draws=OLD_DRAWS, seed=1
+            )
+        old.append(row)
+    return {
+        "voice": pool.header["voice"],
+        "n_prompts": pool.n,
+        "pool_commit": pool.header["commit"],
+        "sigma_pct": draws.sigma_pct(pool),
+        "strengths": [0.0, *pool.header["strengths"]],
+        "true_losses_pct": [dict(zip(MOS, row, strict=True)) for row in pool.losses.tolist()],
+        "point_estimate_on_five": old,
+    }
+
+
+def promises(points: list[Result]) -> list[Result]:
+    """Return the issue's promises voice by voice: what was asked, what was found, met or not."""
+    found = []
+    for row in points:
+        common = {"voice": row["voice"], "n_draws": row["n_draws"]}
+        for what, value, limit, at_most in _asked(row):
+            met = value <= limit if at_most else value >= limit
+            sign = "<=" if at_most else ">="
+            found.append(
+                {**common, "what": what, "value": value, "asked": f"{sign} {limit:g}", "met": met}
+            )
+    return found
+
+
+def _asked(row: Result) -> list[tuple[str, float, float, bool]]:
+    """List (what, value, limit, whether it is the most) of one operating point."""
+    if row["ruins"] in ("exactly", "by chance"):
+        how = "2 % ruined" if row["ruins"] == "exactly" else "each ruined with chance 2 %"
+        return [
+            (f"{how}: caught", 1 - row["accepted"], 0.90, False),
+            (f"{how}: accepted by the mean alone", row["mean_alone_accepts"], 0.90, False),
+        ]
+    return {
+        0.0: [("baseline against itself: rejected", row["rejected"], 0.05, True)],
+        2.0: [("true loss of 2 %: accepted", row["accepted"], 0.95, False)],
+        5.0: [("true loss of 5 %: accepted", row["accepted"], 0.05, True)],
+        10.0: [
+            ("true loss of 10 %: share of the utterances", row["mean_spent"] / row["n"], 0.25, True)
+        ],
+    }.get(row["loss_pct"], [])
+
+
+def main() -> None:
+    """Judge every operating point of every pool and write one JSON file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pools", type=Path, required=True, help="folder of the pools")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=N, help="utterances of the full judgement")
+    parser.add_argument("--draws", type=int, default=2_000, help="judgements per point")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    paths = sorted(args.pools.glob("pool-*.jsonl.gz"))
+    if not paths:
+        parser.error(f"no pool in {args.pools}: run python -m benchmarks.gate.pool first")
+    listed = [task for path in paths for task in tasks(path, args.n, args.draws)]
+    with multiprocessing.get_context("spawn").Pool(args.processes) as workers:
+        points = workers.map(run, listed, chunksize=1)
+    kept = promises(points)
+    result = {
+        **provenance(),
+        "voices": [describe(p) for p in paths],
+        "points": points,
+        "promises": kept,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    for row in kept:
+        sign = "met   " if row["met"] else "MISSED"
+        print(f"{sign} {row['voice']:13s} {row['what']}: {row['value']:.3f} ({row['asked']})")
+
+
+if __name__ == "__main__":
+    main()
