@@ -20,6 +20,8 @@ QUIETEST_DBFS = -70.0
 
 _ACTIVE_RANGE_DB = 35.0
 """A frame this far below the loud ones is a pause."""
+_LOUD_RANGE_DB = 20.0
+"""A frame no further below the loud ones is heard beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Features:
         active_dbfs: RMS level of the active frames; QUIETEST_DBFS when there are none.
         noise_floor_dbfs: 10th percentile of the frame level, not below QUIETEST_DBFS.
         voiced_share: Voiced frames among the active ones, 0 to 1.
+        unvoiced_run_s: Longest stretch of loud frames without a voice.
         internal_silence_s: Longest pause between active frames.
         edge_silence_s: The longer of the silent head and the silent tail.
         clipped_share: Samples at full scale, 0 to 1.
@@ -46,6 +49,7 @@ class Features:
     active_dbfs: float = QUIETEST_DBFS
     noise_floor_dbfs: float = QUIETEST_DBFS
     voiced_share: float = 0.0
+    unvoiced_run_s: float = 0.0
     internal_silence_s: float = 0.0
     edge_silence_s: float = 0.0
     clipped_share: float = 0.0
@@ -66,14 +70,18 @@ def measure_features(samples: Samples) -> Features:
         return Features(**length, duration_s=duration_s)
     frames = _framed(samples.astype(np.float64))
     level = _level_dbfs(frames)
-    active = level > max(QUIETEST_DBFS, float(np.percentile(level, 95)) - _ACTIVE_RANGE_DB)
+    top = float(np.percentile(level, 95))
+    active = level > max(QUIETEST_DBFS, top - _ACTIVE_RANGE_DB)
+    voiced = np.zeros(len(level), dtype=bool)
+    voiced[active] = _voiced(frames[active])
     internal, edge = _silences_s(active)
     return Features(
         **length,
         duration_s=duration_s,
         active_dbfs=_mean_level_dbfs(frames[active]),
         noise_floor_dbfs=max(QUIETEST_DBFS, float(np.percentile(level, 10))),
-        voiced_share=_voiced_share(frames[active]),
+        voiced_share=float(voiced[active].mean()) if active.any() else 0.0,
+        unvoiced_run_s=_longest_run_s(active & (level > top - _LOUD_RANGE_DB) & ~voiced),
         internal_silence_s=internal,
         edge_silence_s=edge,
         clipped_share=float((np.abs(samples) >= 0.999).mean()),
@@ -102,14 +110,12 @@ def _mean_level_dbfs(frames: Frames) -> float:
     return max(QUIETEST_DBFS, 10 * math.log10(max(power, 1e-12)))
 
 
-def _voiced_share(frames: Frames) -> float:
-    """Return the share of frames with a pitch between 60 and 400 Hz.
+def _voiced(frames: Frames) -> npt.NDArray[np.bool_]:
+    """Say of each frame whether it has a pitch between 60 and 400 Hz; shape (n_frames,).
 
     A frame is voiced when its autocorrelation, corrected for the shrinking overlap, has a peak
     above 0.5 at a lag in that range.
     """
-    if len(frames) == 0:
-        return 0.0
     centred = frames - frames.mean(axis=1, keepdims=True)
     size = frames.shape[1]
     spectrum = np.fft.rfft(centred, 2 * size, axis=1)
@@ -117,7 +123,14 @@ def _voiced_share(frames: Frames) -> float:
     lags = np.arange(SAMPLE_RATE_HZ // 400, SAMPLE_RATE_HZ // 60)
     scaled = correlation[:, lags] * (size / (size - lags))
     peak = scaled.max(axis=1) / np.maximum(correlation[:, 0], 1e-12)
-    return float((peak > 0.5).mean())
+    return np.asarray(peak > 0.5)
+
+
+def _longest_run_s(marked: npt.NDArray[np.bool_]) -> float:
+    """Return how long the longest run of marked frames is."""
+    edges = np.diff(np.concatenate([[0], marked.astype(np.int8), [0]]))
+    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    return float(runs.max()) * HOP_S if len(runs) else 0.0
 
 
 def _silences_s(active: npt.NDArray[np.bool_]) -> tuple[float, float]:

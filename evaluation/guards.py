@@ -24,6 +24,8 @@ class Limits:
         min_duration_s: Shorter is not speech.
         min_active_dbfs: Level of the loud frames; below it nobody hears anything.
         min_voiced_share: Of the active frames; noise and whispers have less.
+        max_unvoiced_run_s: Loud and without a voice in one stretch: a burst of noise. On 280 clips
+            of the embedded voice no consonant lasted more than 0.27 s.
         max_internal_silence_s: Between the first and the last active frame.
         max_edge_silence_s: Before the first or after the last active frame.
         max_clipped_share: Of the samples, at full scale.
@@ -38,6 +40,7 @@ class Limits:
     min_duration_s: float = 0.25
     min_active_dbfs: float = -50.0
     min_voiced_share: float = 0.30
+    max_unvoiced_run_s: float = 0.6
     max_internal_silence_s: float = 1.5
     max_edge_silence_s: float = 1.5
     max_clipped_share: float = 0.001
@@ -87,6 +90,13 @@ def unvoiced(features: Features, limits: Limits) -> str | None:
     return f"voiced: {features.voiced_share:.0%} (at least {limits.min_voiced_share:.0%} wanted)"
 
 
+def noise_burst(features: Features, limits: Limits) -> str | None:
+    """Trip on a stretch of loud noise within speech that is fine otherwise."""
+    if features.unvoiced_run_s <= limits.max_unvoiced_run_s:
+        return None
+    return _over("noise_burst", features.unvoiced_run_s, limits.max_unvoiced_run_s, "s of noise")
+
+
 def internal_silence(features: Features, limits: Limits) -> str | None:
     """Trip on a long hole in the speech."""
     if features.internal_silence_s <= limits.max_internal_silence_s:
@@ -123,7 +133,7 @@ def loop(features: Features, limits: Limits) -> str | None:
 
 
 CLIP_GUARDS: tuple[Guard, ...] = (
-    too_quiet, unvoiced, internal_silence, edge_silence, clipping, flat_runs, loop,
+    too_quiet, unvoiced, noise_burst, internal_silence, edge_silence, clipping, flat_runs, loop,
 )  # fmt: skip
 
 

@@ -70,10 +70,22 @@ def test_digital_silence_is_too_quiet() -> None:
     assert measure_features(silence(2.0)).active_dbfs == QUIETEST_DBFS
 
 
-@pytest.mark.parametrize(("noise_s", "trips"), [(8.0, ["voiced"]), (3.0, [])])
-def test_noise_is_not_voice(noise_s: float, trips: list[str]) -> None:
-    noise = 0.1 * np.random.default_rng(0).standard_normal(round(noise_s * RATE))
-    assert names(np.concatenate([voice(3.0), noise.clip(-0.9, 0.9)])) == trips
+def hiss(seconds: float, seed: int = 0) -> Samples:
+    noise = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    return noise.clip(-0.9, 0.9).astype(np.float32)
+
+
+@pytest.mark.parametrize(("noise_s", "trips"), [(8.0, True), (3.0, False)])
+def test_noise_is_not_voice(noise_s: float, trips: bool) -> None:
+    """In one piece, so that it is a burst in any case."""
+    found = names(np.concatenate([voice(3.0), hiss(noise_s)]))
+    assert ("voiced" in found) == trips
+    assert "noise_burst" in found
+
+
+@pytest.mark.parametrize(("noise_s", "trips"), [(0.65, ["noise_burst"]), (0.5, [])])
+def test_a_burst_of_noise(noise_s: float, trips: list[str]) -> None:
+    assert names(np.concatenate([voice(3.0, 1), hiss(noise_s), voice(3.0, 2)])) == trips
 
 
 @pytest.mark.parametrize(("pause_s", "trips"), [(1.65, ["silence"]), (1.3, [])])
