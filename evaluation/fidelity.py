@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.verdict import Verdict
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
@@ -116,6 +118,69 @@ class FidelityStats:
             "fidelity_eos_drift": self.eos_drift_max,
             "fidelity_log_likelihood_change": self.log_likelihood_change,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityConfig:
+    """What is plainly broken; measured in ``benchmarks/fidelity/``.
+
+    Args:
+        max_kl_mean: Nats, over all positions.
+        min_top1: Share of positions.
+        max_eos_drift_final: Mean absolute change of the end's probability where it was due.
+        max_likelihood_loss: Nats per position that the baseline's tokens may lose.
+    """
+
+    max_kl_mean: float = 0.5
+    min_top1: float = 0.4
+    max_eos_drift_final: float = 0.4
+    max_likelihood_loss: float = 0.5
+
+
+def screen(stats: FidelityStats, config: FidelityConfig) -> tuple[str, ...]:
+    """Return why a candidate is rejected without being heard; empty is no acceptance."""
+    checks = (
+        (
+            stats.n_not_finite > 0,
+            f"{stats.n_not_finite} of {stats.n_positions} positions have no finite probabilities",
+        ),
+        (
+            not stats.kl_mean <= config.max_kl_mean,
+            (
+                f"KL {stats.kl_mean:.2g} nats to the baseline on its own tokens "
+                f"(limit {config.max_kl_mean:g})"
+            ),
+        ),
+        (
+            not stats.top1 >= config.min_top1,
+            (
+                f"the likeliest token is the baseline's at {100 * stats.top1:.0f} % of the positions "
+                f"(limit {100 * config.min_top1:.0f} %)"
+            ),
+        ),
+        (
+            not stats.eos_drift_final <= config.max_eos_drift_final,
+            (
+                f"the probability of the end is off by {stats.eos_drift_final:.2f} where the baseline "
+                f"ends (limit {config.max_eos_drift_final:g})"
+            ),
+        ),
+        (
+            not -stats.log_likelihood_change <= config.max_likelihood_loss,
+            (
+                f"the baseline's tokens lose {-stats.log_likelihood_change:.2g} nats each "
+                f"(limit {config.max_likelihood_loss:g})"
+            ),
+        ),
+    )
+    return tuple(f"Broken at the token level: {said}." for is_bad, said in checks if is_bad)
+
+
+def rejection(reasons: tuple[str, ...]) -> Verdict:
+    """Return the verdict on a candidate that nobody needs to hear."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    summary = f"FAIL: nothing was judged. {reasons[0]}{more}"
+    return Verdict(status="FAIL", n=0, bounds=(), reasons=reasons, summary=summary)
 
 
 def sketch(name: str, log_probs: Floats, tokens: Sequence[int], end_token: int) -> Sketch:

@@ -119,9 +119,11 @@ class DeadlinesConfig:
     measure: float = 180.0
     synthesize: float = 300.0
     render: float = 60.0
+    fidelity: float = 120.0
 
     def __post_init__(self) -> None:
         _at_least(self, load=0.1, compile=0.1, measure=0.1, synthesize=0.1, render=0.1)
+        _at_least(self, fidelity=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

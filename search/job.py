@@ -24,7 +24,10 @@ class Job:
         utterances: Prompts to speak for the judge: id, text and seed; may be empty.
         render: The baseline's speech tokens to render: id and a list of tokens per sentence.
         n_render_own: With no ``render``: how many of its own utterances to render anew, so that
-            others can be compared with them.
+            others can be compared with them; as many go into the file that candidates are
+            screened with.
+        fidelity: That file of the baseline's, for a candidate; "" for the baseline, and where the
+            baseline has none.
     """
 
     folder: str
@@ -38,6 +41,7 @@ class Job:
     utterances: tuple[Mapping[str, Any], ...] = ()
     render: tuple[Mapping[str, Any], ...] = ()
     n_render_own: int = 0
+    fidelity: str = ""
 
     def to_json(self) -> str:
         """Return JSON text."""

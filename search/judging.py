@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.fidelity import FidelityConfig, FidelityStats, rejection, screen
 from evaluation.gate import GateConfig, Verdict, decide
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import FIRST_LOOK, Plan
 from search.errors import InfrastructureError
+from search.fidelity import FIDELITY, load
 from search.folder import CLIPS
 from search.process import ChildExit, Message
 from search.record import NOT_JUDGED, Failure, write_atomically
@@ -36,11 +38,13 @@ class Reference:
         scores: One per utterance.
         tokens: Utterance id to speech tokens, of the first few utterances.
         renders: Utterance id to a wav of those tokens by the baseline's vocoder.
+        fidelity: The file that candidates are screened with, or None where there is none.
     """
 
     scores: tuple[UtteranceScores, ...]
     tokens: Mapping[str, Any] = field(default_factory=dict)
     renders: Mapping[str, Path] = field(default_factory=dict)
+    fidelity: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -81,6 +85,7 @@ class Brief:
         overlap: Whether the child may go on speaking while the judge looks.
         surpassed: Given the trial's metrics: why it cannot win whatever its quality, or "";
             None where that does not matter.
+        screen: What is rejected at the token level, before anything is heard.
     """
 
     folder: Path
@@ -89,6 +94,7 @@ class Brief:
     reference: Reference | None
     overlap: bool = True
     surpassed: Callable[[Mapping[str, float]], str] | None = None
+    screen: FidelityConfig = field(default_factory=FidelityConfig)
 
 
 class Judging:
@@ -110,7 +116,16 @@ class Judging:
         self.collected.take(message)
         if "phase" in message:
             self.on_phase(message["phase"])
+        if "fidelity" in message:
+            self.screen(FidelityStats.from_mapping(message["fidelity"]))
         self.follow()
+
+    def screen(self, stats: FidelityStats) -> None:
+        """Note the token level; what is plainly broken there is not heard at all."""
+        self.collected.metrics |= stats.metrics()
+        reasons = screen(stats, self.brief.screen)
+        if reasons:
+            self.verdict = rejection(reasons)
 
     def account(self, ended: ChildExit) -> None:
         """Note how long the child worked in its last phase, and how long it stood still."""
@@ -177,7 +192,7 @@ class Judging:
         """Take the looks that remain, as far as they matter; return scores and verdict."""
         n_spoken = len(self.collected.clips)
         if not n_spoken:
-            return (), None
+            return (), self.verdict
         self.on_phase("judge")
         start, why = time.perf_counter(), self.why_no_more
         complete = False
@@ -248,6 +263,22 @@ def load_reference(folder: Path, scores: Sequence[Mapping[str, Any]]) -> Referen
             "command again, which runs the baseline anew"
         ) from error
     renders = {k: folder / v for k, v in saved["renders"].items()}
+    fidelity = _fidelity(folder)
     tokens = {k: saved["clips"][k]["tokens"] for k in renders if k in saved["clips"]}
     found = tuple(UtteranceScores.from_mapping(s) for s in scores)
-    return Reference(scores=found, tokens=tokens, renders=renders)
+    return Reference(scores=found, tokens=tokens, renders=renders, fidelity=fidelity)
+
+
+def _fidelity(folder: Path) -> Path | None:
+    """Return the file that candidates are screened with, if the baseline wrote one."""
+    path = folder / FIDELITY
+    try:
+        load(path)
+    except FileNotFoundError:  # an older baseline's, or one that does not tell probabilities
+        return None
+    except (OSError, ValueError) as error:
+        raise InfrastructureError(
+            f"cannot read the baseline's {FIDELITY}: {error}; remove it, and candidates are "
+            f"judged without that screen, or remove {folder} to run the baseline anew"
+        ) from error
+    return path

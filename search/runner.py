@@ -195,6 +195,7 @@ class Runner:
             utterances=tuple(asdict(u) for u in prompts.utterances),
             render=tuple({"id": k, "tokens": v} for k, v in tokens.items()),
             n_render_own=0 if reference else N_RENDER,
+            fidelity=str(reference.fidelity.resolve()) if reference and reference.fidelity else "",
         )
 
     def trial(self, job: Job, brief: Brief, number: int, keep_s: float) -> Trial:

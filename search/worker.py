@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 from search.job import Job
 
 if TYPE_CHECKING:
-    from tts.types import Audio, Built
+    from tts.types import Audio, Built, Utterance
 
 PR_SET_PDEATHSIG = 1
 LIBRARIES = ("soundfile", "soxr", "search.benchmark", "tts.adapters.embedded", "tts.build")
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.I)
 JUDGE_RATE_HZ = 16_000
+UNTOLD = "the model does not tell how likely given tokens are (log_probabilities)"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -116,7 +117,7 @@ def run(job: Job, reporter: Reporter) -> None:
         built = build(job.model, options, job.device)
         utterances = [Utterance(**u) for u in job.utterances]
     reporter.send(applied=[vars(a) for a in built.applied], load_s=built.load_s)
-    _measure(job, built, options.batch_size, reporter)
+    _measure(job, built, options.batch_size, utterances, reporter)
     for name in ("audio", "render"):
         (Path(job.folder) / name).mkdir(exist_ok=True)
     if job.render:
@@ -141,18 +142,59 @@ def run(job: Job, reporter: Reporter) -> None:
         with reporter.phase("render"):
             own = {k: v for k, v in list(tokens.items())[: job.n_render_own] if v}
             _render(job, built, own, reporter)
+        with reporter.phase("fidelity"):
+            _keep_probabilities(job, built, utterances[: job.n_render_own], tokens, reporter)
 
 
-def _measure(job: Job, built: Built, batch_size: int, reporter: Reporter) -> None:
+def _measure(
+    job: Job, built: Built, batch_size: int, utterances: list[Utterance], reporter: Reporter
+) -> None:
     from search.benchmark import Benchmark
 
     benchmark = Benchmark(built.synthesizer, job, batch_size)
     with reporter.phase("compile"):
         benchmark.warm_up()
+    if utterances and not job.n_render_own:
+        with reporter.phase("fidelity"):
+            _screen(job, built, utterances, reporter)
     with reporter.phase("measure"):
         measurements, metrics = benchmark.measure()
     reporter.send(measurements=measurements, metrics={**metrics, "load_s": built.load_s})
     reporter.send(observed=_observed(built))
+
+
+def _keep_probabilities(
+    job: Job,
+    built: Built,
+    utterances: list[Utterance],
+    tokens: Mapping[str, Any],
+    reporter: Reporter,
+) -> None:
+    """Write the baseline's probabilities of its own tokens, if it tells them."""
+    from search.fidelity import FIDELITY, choose, keep
+    from tts.types import TokenScorer
+
+    if isinstance(built.synthesizer, TokenScorer):
+        keep(built.synthesizer, choose(utterances, tokens), Path(job.folder) / FIDELITY)
+    else:
+        reporter.send(observed={"fidelity": "not screened: " + UNTOLD})
+
+
+def _screen(job: Job, built: Built, utterances: list[Utterance], reporter: Reporter) -> None:
+    """Report how far a candidate's probabilities are from the baseline's, or why nobody knows."""
+    from search.fidelity import measure
+    from tts.types import TokenScorer
+
+    if not isinstance(built.synthesizer, TokenScorer):
+        reporter.send(observed={"fidelity": "not screened: " + UNTOLD})
+    elif not job.fidelity:
+        reason = "not screened: the baseline's trial has no probabilities to compare with"
+        reporter.send(observed={"fidelity": reason})
+    else:
+        stats = measure(built.synthesizer, Path(job.fidelity), utterances)
+        reporter.send(fidelity=stats.to_mapping())
+        said = f"{stats.n_positions} positions of {stats.n_sentences} sentences"
+        reporter.send(observed={"fidelity": said})
 
 
 def _observed(built: Built) -> dict[str, str]:

@@ -10,6 +10,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,24 @@ import torch
 from evaluation.scores import Clip, UtteranceScores
 from tts.errors import InapplicableError
 from tts.options import Options
-from tts.types import Applied, Audio, AudioChunk, Built, Samples, Utterance
+from tts.types import (
+    Applied,
+    Audio,
+    AudioChunk,
+    Built,
+    GivenSentence,
+    LogProbs,
+    Samples,
+    Utterance,
+)
 
 RATE_HZ = 16_000
 FINE, POOR = 0.7, 0.9
 REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE = (
     0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17,
 )  # fmt: skip
-HANG_AND_IGNORE, ONCE, FULL_DISK, KILLED = 0.18, 0.19, 0.21, 0.22
+HANG_AND_IGNORE, ONCE, FULL_DISK, KILLED, BABBLE = 0.18, 0.19, 0.21, 0.22, 0.23
+END = 7  # the end-of-speech token
 SPEED = {"none": 0.03, "default": 0.01, "max-autotune": 0.02}
 
 
@@ -48,8 +59,17 @@ class FakeVoice:
         return Built(synthesizer=_Tone(options), applied=(applied,), load_s=0.01)
 
 
+class MuteVoice(FakeVoice):
+    """One that does not tell its probabilities."""
+
+    def build(self, options: Options, device: str) -> Built:
+        built = super().build(options, device)
+        return replace(built, synthesizer=_Mute(options))
+
+
 class _Tone:
     sample_rate_hz = RATE_HZ
+    end_token = END
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -74,6 +94,15 @@ class _Tone:
     def render(self, tokens: Sequence[Sequence[int]]) -> Samples:
         return self._tone(tokens[0][0])
 
+    def log_probabilities(self, given: Sequence[GivenSentence]) -> Iterator[LogProbs]:
+        """Sure of the given tokens, but for one fault, which is sure of others."""
+        for sentence in given:
+            targets = np.array([*sentence.tokens, END])
+            if self.fault == BABBLE:
+                targets = (targets + 1) % (END + 1)
+            likely = np.eye(END + 1)[targets] * 0.92 + 0.01
+            yield np.log(likely).astype(np.float32)
+
     def observed(self) -> dict[str, str]:
         return {"kernel": "none"}
 
@@ -83,6 +112,10 @@ class _Tone:
         # The compile mode leaves a trace, so that not all audio is the same.
         trace = 0.001 * list(SPEED).index(self.options.compile)
         return ((level - trace if level else 0.0) * np.sin(phase)).astype(np.float32)
+
+
+class _Mute(_Tone):
+    log_probabilities = None  # type: ignore[assignment]
 
 
 def _fail(fault: float) -> None:

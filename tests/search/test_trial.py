@@ -25,7 +25,8 @@ from tests.search import fakes
 from tts.options import Options, Sampling
 from tts.types import Utterance
 
-DEADLINES = {"load": 50.0, "compile": 50.0, "measure": 50.0, "render": 50.0, "synthesize": 50.0}
+PHASES = ("load", "compile", "fidelity", "measure", "render", "synthesize")
+DEADLINES = dict.fromkeys(PHASES, 50.0)
 UTTERANCES = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(9))
 
 
@@ -70,7 +71,7 @@ def test_a_trial_that_works(tmp_path: Path, scoring: Scoring) -> None:
     got = outcome.collected
     assert (outcome.status, outcome.failure, outcome.attempts) == ("completed", None, 1)
     assert [s.utterance_id for s in outcome.scores] == [u.id for u in UTTERANCES]
-    assert set(got.phases) == {"load", "compile", "measure", "synthesize", "render", "judge"}
+    assert set(got.phases) == {*PHASES, "judge"}
     assert len(got.measurements["latency_s"]["samples"]) == 5
     assert got.metrics["latency_p50_s"] <= got.metrics["latency_p95_s"]
     # Five batches of four, half a second of audio each.
