@@ -34,7 +34,7 @@ class Cause:
 
 def what_made_it_so(result: SweepResult) -> str:
     """Say in a sentence which axes made the winner, or what came nearest to winning."""
-    won = result.winner
+    won = result.winner or result.unconfirmed
     if won is None:
         return _nearest_miss(result)
     changed = _changed_axes(won, result.baseline)

@@ -35,6 +35,8 @@ METRICS: Mapping[str, bool] = {
     "compile_s": False,
 }
 AUTO: tuple[str, ...] = ("auto",)
+# Utterances that a confirmation needs to be taken at its word; fewer must be asked for.
+CONFIRM_N = 128
 Sampler = Literal["tpe", "gp", "random"]
 DEVICE_AXES = ("precision", "quantization", "compile", "attention", "kv_cache")
 SAMPLING_AXES = tuple(f.name for f in fields(Sampling))
@@ -71,20 +73,16 @@ class BudgetConfig:
     """When the search ends: by time, by trials or when the space is used up.
 
     Args:
-        seconds: Time for the whole study, confirmation included; None is no limit.
+        seconds: Time for the baseline, the arming of the gate and the search; the confirmation
+            has a time of its own. None is no limit.
         max_trials: Most records of the search, the baseline included.
-        min_trials: Trials to run even when the confirmation's share of the time is then cut;
-            never beyond ``seconds``.
     """
 
     seconds: float | None = None
     max_trials: int = 40
-    min_trials: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(self, seconds=1, max_trials=1, min_trials=1)
-        if self.min_trials > self.max_trials:
-            raise FieldError("min_trials", f"{self.min_trials} is above max_trials")
+        _at_least(self, seconds=1, max_trials=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +126,24 @@ class DeadlinesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmConfig:
-    """How the winner is confirmed.
+    """How the best are judged again; only what this confirms is a winner.
 
     Args:
-        pairs: Fresh processes of baseline and winner, timed in turn; 0 switches it off.
-        n: Prompts of the confirmation split, each with a fresh seed; 0 switches it off.
+        k: How many contenders may be tried, best first, until one stands.
+        n: Utterances of the confirmation's part of the prompts, with fresh seeds; where it holds
+            fewer prompts, some are spoken with several seeds. 0 leaves the confirmation out, and
+            then nothing can be exported.
+        pairs: Fresh processes of baseline and contender, timed in turn.
+        seconds: Time for the confirmation, on top of the search's; None is as long as it takes.
     """
 
+    k: int = 3
+    n: int = CONFIRM_N
     pairs: int = 3
-    n: int = 24
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, pairs=0, n=0)
+        _at_least(self, k=1, n=0, pairs=1, seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +206,12 @@ class SweepConfig:
             )
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise FieldError("objectives", "name one or more metrics, each once")
+        if 0 < self.confirm.n < self.gate.min_n:
+            raise FieldError(
+                "confirm.n",
+                f"{self.confirm.n} can never pass, since gate.min_n is {self.gate.min_n}: give at "
+                "least as many, or 0 to leave the confirmation out",
+            )
         for name in self.objectives:
             if name not in METRICS:
                 raise FieldError("objectives", unknown(name, tuple(METRICS)))

@@ -1,35 +1,46 @@
-"""The winner's second hearing: timed turn by turn with the baseline, judged on unseen prompts.
+"""The second hearing of the best: judged on unseen prompts, timed turn by turn with the baseline.
 
-A single timing is noisy and the best of many trials is partly lucky. So baseline and winner take
-turns in fresh processes, and the winner speaks prompts and seeds that the search never saw.
+A single timing is noisy and the best of many trials is partly lucky. So a contender speaks prompts
+and seeds that the search never saw, and if it passes there, baseline and contender take turns in
+fresh processes. What is done is on disk at once, as a draft of the confirmation's record: a
+sitting that is cut short repeats neither what was spoken nor a turn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.config import METRICS
-from search.events import Notice
+from search.events import ConfirmStarted
 from search.judging import Reference, load_reference
 from search.prompts import PromptSet, confirm_prompts
-from search.ranking import contenders
 from search.record import Confirmation, TrialRecord
 from search.runner import Runner
 from search.space import Candidate
-from search.trial import BudgetOverError
+from search.standing import (
+    Standing,
+    decisive,
+    n_planned,
+    not_finished,
+    ratios,
+    read_confirmation,
+    stands,
+    too_many_refuted,
+    turns_name,
+    turns_of,
+)
+from search.trial import BudgetOverError, now
 from tts.options import Options
 
 TIMED_PHASES = ("load", "compile", "measure")
-# At most this share of the study's time is kept back for the confirmation.
-MAX_SHARE = 0.35
+SPOKEN_PHASES = ("synthesize", "render", "judge")
 
 
-def timing_s(record: TrialRecord) -> float:
-    """Return the seconds one process takes to time this configuration."""
-    return sum(record.phases.get(phase, 0.0) for phase in TIMED_PHASES)
+class BaselineUnheardError(Exception):
+    """The baseline failed on the unseen prompts, so nothing can be confirmed."""
 
 
 class Confirmer:
@@ -40,109 +51,140 @@ class Confirmer:
         self.config = runner.config
         self.prompts = confirm_prompts(runner.config)
         self.metric = self.config.objectives[0]
+        self.is_announced = False
+
+    def first_to_stand(self, contenders: Sequence[TrialRecord]) -> Standing:
+        """Try at most ``confirm.k`` contenders; only one that is confirmed wins.
+
+        The time from here on is the confirmation's.
+        """
+        self.runner.folder.spend_on("confirm")
+        try:
+            return self._first_to_stand(contenders)
+        finally:
+            self.runner.folder.spend_on("search")
+
+    def _first_to_stand(self, contenders: Sequence[TrialRecord]) -> Standing:
+        confirm = self.config.confirm
+        for n_refuted, contender in enumerate(contenders):
+            if not confirm.n:
+                return Standing(unconfirmed=contender, why=not_finished(confirm))
+            if n_refuted >= confirm.k:
+                return Standing(why=too_many_refuted(confirm.k))
+            try:
+                confirmation = self.confirm(contender, len(contenders))
+            except BudgetOverError:
+                return Standing(unconfirmed=contender, why=not_finished(confirm))
+            except BaselineUnheardError as error:
+                return Standing(unconfirmed=contender, why=str(error))
+            if stands(confirmation):
+                return Standing(winner=contender, confirmation=confirmation)
+        return Standing()
+
+    def confirm(self, contender: TrialRecord, n_contenders: int = 1) -> Confirmation:
+        """Confirm or refute one contender, unless that was done.
+
+        Raises:
+            BudgetOverError: The confirmation's time was over first.
+            BaselineUnheardError: The baseline failed on the unseen prompts.
+        """
+        options = Options.from_mapping(contender.options)
+        record = self.runner.known(self.runner.digest(options, self.prompts))
+        if record is None:
+            record = decisive(self.metric, contender, self.runner.records)
+            if record is None or n_planned(record) < len(self.prompts.utterances):
+                self.announce(contender, n_contenders)
+                record = self.second_hearing(contender, options)
+        return read_confirmation(record, contender.digest, self.metric)
+
+    def announce(self, contender: TrialRecord, n_contenders: int) -> None:
+        """Say, once, what is about to happen and how long it may take."""
+        if self.is_announced:
+            return
+        self.is_announced = True
+        event = ConfirmStarted(
+            n_contenders=min(n_contenders, self.config.confirm.k),
+            n=len(self.prompts.utterances),
+            about_s=self.cost_s(contender),
+            seconds=self.config.confirm.seconds,
+            spent_s=self.runner.folder.accounts()["confirm"],
+        )
+        self.runner.on_event(event)
 
     def cost_s(self, record: TrialRecord) -> float:
-        """Estimate the seconds that confirming a record takes."""
-        whole = sum(self.baseline.phases.values()) + sum(record.phases.values())
-        n_timed = max(0, self.config.confirm.pairs - (1 if self.prompts.utterances else 0))
-        pair = timing_s(self.baseline) + timing_s(record)
-        return (whole if self.prompts.utterances else 0.0) + n_timed * pair
+        """Estimate the seconds that it takes to hear the baseline and one contender again."""
+        total = 0.0
+        for one in (self.baseline, record):
+            timed = sum(one.phases.get(phase, 0.0) for phase in TIMED_PHASES)
+            spoken = sum(one.phases.get(phase, 0.0) for phase in SPOKEN_PHASES)
+            share = len(self.prompts.utterances) / max(1, len(one.utterances))
+            total += self.config.confirm.pairs * timed + share * spoken
+        return total
 
-    def reserve_s(self, contenders: Sequence[TrialRecord]) -> float:
-        """Return the seconds to keep back while the search goes on."""
-        seconds = self.config.budget.seconds
-        if seconds is None or not (self.config.confirm.pairs or self.config.confirm.n):
-            return 0.0
-        likely = contenders[0] if contenders else self.baseline
-        return min(1.15 * self.cost_s(likely), MAX_SHARE * seconds)
+    def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord:
+        """Go on with one confirmation to its end and write its record."""
+        base = self.heard_baseline()
+        digest = self.runner.digest(options, self.prompts)
+        draft = self.runner.draft(digest) or self.spoken(contender, options, base)
+        passed = draft.verdict is not None and draft.verdict["status"] == "PASS"
+        if passed and draft.failure is None and self.metric in draft.metrics:
+            draft = self.take_turns(draft, options)
+        return self.runner.keep(draft)
 
-    def first_to_stand(
-        self, contenders: Sequence[TrialRecord]
-    ) -> tuple[TrialRecord | None, Confirmation | None]:
-        """Return the best contender that was not refuted, and how it was confirmed.
-
-        When the time runs out the best one left stands unconfirmed: with None.
-        """
-        for contender in contenders:
-            try:
-                confirmation = self.confirm(contender)
-            except BudgetOverError:
-                return contender, None
-            if confirmation is None or stands(confirmation):
-                return contender, confirmation
-        return None, None
-
-    def confirm(self, contender: TrialRecord) -> Confirmation | None:
-        """Confirm one contender; None when this sweep does not confirm."""
-        options = Options.from_mapping(contender.options)
-        known = self.runner.known(self.runner.digest(options, self.prompts))
-        if known is None and not (self.prompts.utterances or self.config.confirm.pairs):
-            return None
-        known = known or self.second_hearing(contender, options)
-        if known is None:
-            return None
-        return read_confirmation(known, contender.digest, self.metric)
-
-    def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord | None:
-        """Run the processes of one confirmation and write its record; None without a baseline."""
-        base = self.heard_baseline() if self.prompts.utterances else None
-        if base is not None and base.failure is not None:
-            self.runner.on_event(
-                Notice(
-                    message="nothing can be confirmed, since the baseline failed on the unseen "
-                    f"prompts ({base.failure.kind} in {base.failure.phase}: {base.failure.message})"
-                )
-            )
-            return None
-        reference = self.reference(base) if base else None
+    def spoken(self, contender: TrialRecord, options: Options, base: TrialRecord) -> TrialRecord:
+        """Have a contender speak the unseen prompts; its own timing is the first turn."""
+        reference = self.reference(base)
         candidate = Candidate(requested=options, options=options, recipe=contender.recipe)
-        record = self.runner.attempt(candidate, "confirm", self.prompts, reference, keep_s=0.0)
-        ours = [record.metrics[self.metric]] if self.metric in record.metrics else []
-        theirs = [base.metrics[self.metric]] if base else []
-        passed = record.verdict is None or record.verdict["status"] == "PASS"
-        if ours and passed:
-            self.take_turns(options, ours, theirs)
-        return self.runner.keep(_with_turns(record, self.metric, theirs, ours))
+        record = self.runner.attempt(candidate, "confirm", self.prompts, reference)
+        turns = [
+            [r.metrics[self.metric]] if self.metric in r.metrics else [] for r in (base, record)
+        ]
+        return self.runner.put_off(_with_turns(record, self.metric, *turns))
 
-    def take_turns(self, options: Options, ours: list[float], theirs: list[float]) -> None:
-        """Time baseline and winner in turn, in fresh processes, as long as there is time."""
+    def take_turns(self, draft: TrialRecord, options: Options) -> TrialRecord:
+        """Time baseline and contender in turn, in fresh processes, as long as there is time."""
         baseline = Options.from_mapping(self.baseline.options)
-        try:
+        theirs, ours = turns_of(draft, self.metric)
+        with contextlib.suppress(BudgetOverError):
             while min(len(ours), len(theirs)) < self.config.confirm.pairs:
                 turn, who = (theirs, baseline) if len(theirs) <= len(ours) else (ours, options)
                 seconds = self.time(who)
                 if seconds is None:
-                    return
+                    break
                 turn.append(seconds)
-        except BudgetOverError:
-            return
+                draft = self.runner.put_off(_with_turns(draft, self.metric, theirs, ours))
+        return draft
 
     def time(self, options: Options) -> float | None:
         """Time one fresh process that speaks nothing for the judge; None if it failed."""
         candidate = Candidate(requested=options, options=options)
         nothing = PromptSet(utterances=(), references={})
-        # A number of its own: the confirmation's record, not written yet, has the next one.
-        number = self.runner.next_number + 1
-        record = self.runner.attempt(candidate, "confirm", nothing, None, keep_s=0.0, number=number)
+        record = self.runner.attempt(candidate, "confirm", nothing, None)
         self.runner.folder.remove_trial(record.folder_name)
         return record.metrics.get(self.metric)
 
     def heard_baseline(self) -> TrialRecord:
-        """Return the baseline's record on the confirmation's prompts; run it if need be.
+        """Return the baseline's record on the unseen prompts; all contenders share it.
 
-        One that failed is not kept.
+        Raises:
+            BudgetOverError: The confirmation's time was over first.
+            BaselineUnheardError: It failed, which leaves no record.
         """
         options = Options.from_mapping(self.baseline.options)
         known = self.runner.known(self.runner.digest(options, self.prompts))
         if known is not None:
             return known
         candidate = Candidate(requested=options, options=options)
-        record = self.runner.attempt(candidate, "confirm", self.prompts, None, keep_s=0.0)
+        record = self.runner.attempt(candidate, "confirm", self.prompts, None)
         if record.failure is None:
             return self.runner.keep(record)
         # A confirmation that failed once must not be in the way of the next sitting's.
         self.runner.folder.remove_trial(record.folder_name)
-        return record
+        failure = record.failure
+        raise BaselineUnheardError(
+            f"the baseline failed on the unseen prompts ({failure.kind} in {failure.phase}: "
+            f"{failure.message}): mend that and run the same command again"
+        )
 
     def reference(self, base: TrialRecord) -> Reference:
         """Return what the confirmation is compared with."""
@@ -152,56 +194,14 @@ class Confirmer:
 def _with_turns(
     record: TrialRecord, metric: str, theirs: Sequence[float], ours: Sequence[float]
 ) -> TrialRecord:
-    ratios = _ratios(metric, theirs, ours)
     found: dict[str, Any] = dict(record.measurements)
-    found[f"turns_baseline_{metric}"] = {"unit": "", "samples": list(theirs)}
-    found[f"turns_winner_{metric}"] = {"unit": "", "samples": list(ours)}
+    for who, samples in (("baseline", theirs), ("winner", ours)):
+        found[turns_name(who, metric)] = {"unit": "", "samples": list(samples)}
+    gained = ratios(metric, theirs, ours)
     metrics: Mapping[str, float] = record.metrics
-    if ratios:
+    if gained:
         metrics = {
-            **metrics, "speedup": statistics.median(ratios), "speedup_low": min(ratios),
-            "speedup_high": max(ratios),
+            **metrics, "speedup": statistics.median(gained), "speedup_low": min(gained),
+            "speedup_high": max(gained),
         }  # fmt: skip
-    return replace(record, measurements=found, metrics=metrics)
-
-
-def _ratios(metric: str, theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
-    pairs = zip(theirs, ours, strict=False)
-    return [mine / other if METRICS[metric] else other / mine for other, mine in pairs]
-
-
-def read_confirmation(record: TrialRecord, digest: str, metric: str) -> Confirmation:
-    """Read a confirmation from the record that it was written into."""
-    turns = [
-        tuple(record.measurements.get(f"turns_{who}_{metric}", {}).get("samples", ()))
-        for who in ("baseline", "winner")
-    ]
-    return Confirmation(
-        digest=digest, metric=metric, baseline_samples=turns[0], winner_samples=turns[1],
-        speedup=record.metrics.get("speedup", 0.0),
-        speedup_low=record.metrics.get("speedup_low", 0.0),
-        speedup_high=record.metrics.get("speedup_high", 0.0),
-        verdict=record.verdict,
-    )  # fmt: skip
-
-
-def stands(confirmation: Confirmation) -> bool:
-    """Whether a confirmation upholds the winner: faster in turn, and passed where it was judged."""
-    judged = confirmation.verdict
-    return confirmation.speedup > 1.0 and (judged is None or judged["status"] == "PASS")
-
-
-def best_standing(
-    objectives: Sequence[str], records: Sequence[TrialRecord], baseline: TrialRecord
-) -> tuple[TrialRecord | None, Confirmation | None]:
-    """Return the best contender that no confirmation among the records refutes."""
-    turns = f"turns_winner_{objectives[0]}"
-    heard = [r for r in records if r.role == "confirm" and turns in r.measurements]
-    for contender in contenders(objectives, records, baseline):
-        again = [r for r in heard if r.options == contender.options]
-        if not again:
-            return contender, None
-        confirmation = read_confirmation(again[-1], contender.digest, objectives[0])
-        if stands(confirmation):
-            return contender, confirmation
-    return None, None
+    return replace(record, measurements=found, metrics=metrics, ended_at=now())

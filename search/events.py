@@ -18,9 +18,11 @@ class SweepStarted:
         device: The device as its driver names it.
         objectives: Metric names.
         max_trials: Most trials in this study.
-        seconds: Time budget of the study, or None.
+        seconds: Time for the search, or None.
         spent_s: Of that, spent in earlier sittings.
         known: Records found on disk: some when it resumes.
+        confirm_n: Utterances of the confirmation that follows; 0 where there is none.
+        confirm_s: Time for it, or None for as long as it takes.
     """
 
     study: str
@@ -30,6 +32,8 @@ class SweepStarted:
     seconds: float | None
     spent_s: float
     known: tuple[TrialRecord, ...] = ()
+    confirm_n: int = 0
+    confirm_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,25 @@ class Notice:
     """Something a person should read once, such as a recipe that this device cannot run."""
 
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmStarted:
+    """The search is over; the best of it is judged again.
+
+    Args:
+        n_contenders: How many may be tried, best first.
+        n: Utterances that each speaks.
+        about_s: How long the first of them may take, the baseline's hearing included.
+        seconds: Time for all of it, or None.
+        spent_s: Of that, spent in earlier sittings.
+    """
+
+    n_contenders: int
+    n: int
+    about_s: float
+    seconds: float | None
+    spent_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,4 +96,7 @@ class SweepFinished:
     result: SweepResult
 
 
-Event = SweepStarted | Notice | TrialStarted | PhaseStarted | TrialFinished | SweepFinished
+Event = (
+    SweepStarted | Notice | ConfirmStarted | TrialStarted | PhaseStarted | TrialFinished
+    | SweepFinished
+)  # fmt: skip

@@ -15,6 +15,7 @@ import yaml
 from search.exits import InputError
 from search.record import SweepResult, TrialRecord
 from search.report import render_html, render_markdown
+from search.standing import few, stands
 from search.summary import summarise
 
 CHECKSUMS = "SHA256SUMS"
@@ -22,7 +23,7 @@ SCHEMA = 1
 
 
 class NothingPassedError(Exception):
-    """There is no winner to export."""
+    """There is no confirmed winner to export."""
 
 
 def export(
@@ -40,12 +41,11 @@ def export(
         The files written.
 
     Raises:
-        NothingPassedError: No configuration was accepted.
+        NothingPassedError: No configuration was accepted and confirmed.
         InputError: The folder holds something.
     """
-    if result.winner is None:
-        reason = summarise(result).sentences[1]
-        raise NothingPassedError(f"study {result.study} has no winner to export. {reason}")
+    _refuse_unconfirmed(result)
+    assert result.winner is not None
     _refuse_occupied(target, force=force)
     files = _files(result, result.winner, config)
     files[CHECKSUMS] = "".join(
@@ -61,6 +61,23 @@ def export(
     return [target / name for name in files]
 
 
+def _refuse_unconfirmed(result: SweepResult) -> None:
+    """Raise unless a confirmation upholds the winner: what is exported is what was confirmed."""
+    best = result.unconfirmed
+    if best is not None:
+        raise NothingPassedError(
+            f"study {result.study} has no confirmed winner to export. Trial {best.number} is the "
+            f"best so far, but {result.not_confirmed}"
+        )
+    if result.winner is None:
+        reason = result.not_confirmed or summarise(result).sentences[1]
+        raise NothingPassedError(f"study {result.study} has no winner to export. {reason}")
+    if result.confirmation is None or not stands(result.confirmation):
+        raise NothingPassedError(
+            f"study {result.study} has no confirmed winner to export: run its sweep again"
+        )
+
+
 def _refuse_occupied(target: Path, *, force: bool) -> None:
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; name a folder that does not exist")
@@ -73,7 +90,7 @@ def _refuse_occupied(target: Path, *, force: bool) -> None:
 
 
 def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> dict[str, str]:
-    winner = {
+    winner: dict[str, Any] = {
         "schema": SCHEMA,
         "study": result.study,
         "trial": won.number,
@@ -85,6 +102,9 @@ def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> 
         "verdict": (won.verdict or {}).get("summary", ""),
         "confirmed": _confirmed(result),
     }
+    warning = few(result.confirmation)
+    if warning:
+        winner["warning"] = warning
     evidence = [("baseline", result.baseline), ("winner", won)]
     evidence += [
         (f"confirm-{r.number:04d}", r) for r in result.records if r.role == "confirm"
@@ -106,11 +126,16 @@ def _confirmed(result: SweepResult) -> dict[str, Any] | None:
     done = result.confirmation
     if done is None:
         return None
+    judged = done.verdict or {}
     return {
+        "n": judged.get("n"),
+        "sigma_pct": judged.get("sigma_pct"),
+        "power": judged.get("power"),
+        "pairs": len(done.winner_samples),
         "speedup": done.speedup,
         "speedup_low": done.speedup_low,
         "speedup_high": done.speedup_high,
-        "verdict": done.verdict and done.verdict.get("summary"),
+        "verdict": judged.get("summary"),
     }
 
 

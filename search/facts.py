@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search.labels import flat_options, reasons, verdict_label
 from search.record import SweepResult, TrialRecord
-from search.rejections import rejection_counts, surpassed_counts
+from search.rejections import OPEN, open_counts, rejection_counts, surpassed_counts
 
 TABLE_NAME = "utterances.json"
 _MAX_TAG = 8000
@@ -35,8 +35,9 @@ def metrics(record: TrialRecord) -> list[tuple[str, float, int]]:
 def _gate(verdict: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if "n" in verdict:
         yield "n", verdict["n"]
+    yield from ((name, verdict.get(name)) for name in ("sigma_pct", "power"))
     for bound in verdict.get("bounds", ()):
-        for part in ("delta_pct", "lower_pct", "upper_pct", "sigma_pct"):
+        for part in ("delta_pct", "lower_pct", "upper_pct", "sigma_pct", "power"):
             yield f"{_safe(bound['metric'])}_{part}", bound.get(part)
 
 
@@ -51,12 +52,31 @@ def tags(record: TrialRecord) -> dict[str, str]:
         "recipe": record.recipe,
         "summary": "" if record.surpassed else str((record.verdict or {}).get("summary", "")),
         "attempts": str(record.attempts),
+        "judged": record.early,
     }
+    said |= {f"mosgate.{name}": value for name, value in gate_tags(record).items()}
     said |= {f"observed.{_safe(name)}": str(value) for name, value in record.observed.items()}
     for step in record.applied:
         text = f"{step.get('value')} ({step.get('n_modules')} modules): {step.get('detail')}"
         said[f"applied.{_safe(str(step.get('name')))}"] = text
     return {key: _cut(value, _MAX_TAG) for key, value in said.items() if value} | _table_tag(record)
+
+
+def gate_tags(record: TrialRecord) -> dict[str, str]:
+    """Return the verdict with what it rests on, for a tracker's filters; missing is left out."""
+    verdict = record.verdict or {}
+    found = {"verdict": verdict_label(record), "provenance": provenance(record)}
+    for name, form in (("n", "d"), ("sigma_pct", ".2f"), ("power", ".3f")):
+        value = verdict.get(name)
+        if value is not None:
+            found[name] = format(value, form)
+    return found
+
+
+def provenance(record: TrialRecord) -> str:
+    """Return the hash of what the record's scores depend on; several are joined."""
+    hashes = {str(row.get("provenance") or "") for row in record.utterances} - {""}
+    return ", ".join(sorted(hashes))
 
 
 def _table_tag(record: TrialRecord) -> dict[str, str]:
@@ -81,8 +101,9 @@ def sweep_metrics(result: SweepResult) -> list[tuple[str, float, int]]:
     found: list[tuple[str, Any, int]] = [
         ("trials", sum(r.role != "confirm" for r in result.records), 0),
         ("accepted", sum(r.accepted for r in result.records if r.role != "baseline"), 0),
-        ("rejected", rejection_counts(result.records).total(), 0),
+        ("rejected", _n_rejected(result.records), 0),
         ("surpassed", surpassed_counts(result.records).total(), 0),
+        *((k.lower(), open_counts(result.records)[k], 0) for k in OPEN),
         ("wall_s", result.wall_s, 0),
     ]
     for role, record in (("baseline", result.baseline), ("winner", result.winner)):
@@ -93,11 +114,17 @@ def sweep_metrics(result: SweepResult) -> list[tuple[str, float, int]]:
     return [(k, float(v), step) for k, v, step in found if _is_number(v)]
 
 
+def _n_rejected(records: Sequence[TrialRecord]) -> int:
+    """Count what was shown to be bad, or did not run."""
+    return rejection_counts(records).total() - open_counts(records).total()
+
+
 def sweep_tags(result: SweepResult) -> dict[str, str]:
     """Return who won."""
-    won = result.winner
+    won, best = result.winner, result.unconfirmed
+    none = f"none: trial {best.number} is not confirmed" if best else "none: nothing passed"
     return {
-        "winner": f"trial {won.number}" if won else "none: nothing passed the gate",
+        "winner": f"trial {won.number}" if won else none,
         "objectives": ", ".join(result.objectives),
     }
 

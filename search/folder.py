@@ -9,14 +9,23 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from search.errors import InfrastructureError, StudyBusyError, StudyMismatchError
-from search.record import TrialRecord, folder_name, read_records, write_atomically
+from search.record import (
+    DRAFT_NAME,
+    RECORD_NAME,
+    TrialRecord,
+    folder_name,
+    read_record,
+    read_records,
+    write_atomically,
+)
 
 CONDITIONS = "study.json"
 CLOCK = "clock.json"
 CLIPS = "clips.json"
+Account = Literal["search", "confirm"]
 
 
 class StudyFolder:
@@ -30,7 +39,8 @@ class StudyFolder:
         self.path = root / study
         self.trials = self.path / "trials"
         self.lock = -1
-        self.earlier_s = 0.0
+        self.account: Account = "search"
+        self.earlier_s: dict[Account, float] = {"search": 0.0, "confirm": 0.0}
         self.begun = clock()
 
     def __enter__(self) -> StudyFolder:
@@ -50,7 +60,11 @@ class StudyFolder:
                 f"another sweep is running on study {self.study!r}; wait for it, or give this one "
                 "another name"
             ) from error
-        self.earlier_s = float(self._read(CLOCK).get("spent_s", 0.0))
+        told = self._read(CLOCK)
+        confirm_s = float(told.get("confirm_s", 0.0))
+        self.earlier_s = {
+            "search": float(told.get("spent_s", 0.0)) - confirm_s, "confirm": confirm_s,
+        }  # fmt: skip
         self.begun = self.clock()
         return self
 
@@ -70,11 +84,25 @@ class StudyFolder:
     @property
     def spent_s(self) -> float:
         """Seconds spent on this study, earlier sittings included."""
-        return self.earlier_s + self.clock() - self.begun
+        return sum(self.accounts().values())
+
+    def accounts(self) -> dict[Account, float]:
+        """Return the seconds spent on the search and on the confirmation."""
+        spent = dict(self.earlier_s)
+        spent[self.account] += self.clock() - self.begun
+        return spent
+
+    def spend_on(self, account: Account) -> None:
+        """Let the time from here on count as the search's or as the confirmation's."""
+        now = self.clock()
+        self.earlier_s[self.account] += now - self.begun
+        self.account, self.begun = account, now
 
     def save_clock(self) -> None:
         """Write down the time spent; a kill loses what came after the last call."""
-        write_atomically(self.path / CLOCK, json.dumps({"spent_s": self.spent_s}))
+        spent = self.accounts()
+        told = {"spent_s": sum(spent.values()), "confirm_s": spent["confirm"]}
+        write_atomically(self.path / CLOCK, json.dumps(told))
 
     def check_conditions(self, conditions: Mapping[str, str], config: Mapping[str, Any]) -> None:
         """Write down what the study's results depend on, or compare with what is there.
@@ -96,13 +124,18 @@ class StudyFolder:
         write_atomically(self.path / CONDITIONS, text)
 
     def records(self) -> list[TrialRecord]:
-        """Read all records, and clear away trial folders that never got one."""
+        """Read all records, and clear away trial folders that got neither one nor a draft."""
         records = read_records(self.path)
-        kept = {record.folder_name for record in records}
+        kept = {record.folder_name for record in (*records, *self.drafts())}
         for path in self.trials.iterdir():
             if path.is_dir() and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
         return records
+
+    def drafts(self) -> list[TrialRecord]:
+        """Read the records that are not finished: confirmations that were cut short."""
+        found = sorted(self.trials.glob(f"*/{DRAFT_NAME}"))
+        return [read_record(p) for p in found if not (p.parent / RECORD_NAME).exists()]
 
     def make_trial(self, number: int, digest: str) -> Path:
         """Make an empty trial folder."""

@@ -57,7 +57,7 @@ def run_name(record: TrialRecord) -> str:
 
 
 def verdict_label(record: TrialRecord) -> str:
-    """Return PASS, FAIL, UNDECIDED or UNGATED of a judged trial, else its role or status.
+    """Return PASS, FAIL, UNDECIDED, UNGATED or UNARMED of a judged trial, else its role or status.
 
     One that was stopped because it could not win is ``surpassed``: that is no word on its quality.
     """
@@ -81,7 +81,7 @@ def reasons(record: TrialRecord) -> list[str]:
     said = [str(reason) for reason in (record.verdict or {}).get("reasons", ())]
     if not said and verdict_label(record) == "UNGATED":
         return ["no verdict: the gate had nothing to judge"]
-    return said
+    return said + ([record.early] if said and record.early else [])
 
 
 def why_not(record: TrialRecord) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.events import (
+    ConfirmStarted,
     Event,
     Notice,
     PhaseStarted,
@@ -30,10 +31,12 @@ from search.summary import verdict_text
 
 Clock = Callable[[], float]
 _COLOURS = {
-    "PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "yellow", "surpassed": "dim",
+    "PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "magenta",
+    "UNARMED": "magenta", "surpassed": "dim",
 }  # fmt: skip
 _COUNTED = (
-    "accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "infeasible", "failed", "surpassed",
+    "accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "UNARMED", "infeasible", "failed",
+    "surpassed",
 )  # fmt: skip
 
 
@@ -49,12 +52,14 @@ class Progress:
     started: SweepStarted | None = None
     trial: TrialStarted | None = None
     phase: PhaseStarted | None = None
+    confirming: ConfirmStarted | None = None
     baseline: TrialRecord | None = None
     best: TrialRecord | None = None
     last_rejected: TrialRecord | None = None
     counts: dict[str, int] = field(default_factory=dict)
     begun_at: float = 0.0
     phase_at: float = 0.0
+    confirm_at: float = 0.0
 
     @property
     def metric(self) -> str:
@@ -68,6 +73,8 @@ class Progress:
                 self.started, self.begun_at = event, self.now()
                 for record in event.known:
                     self._count(record)
+            case ConfirmStarted():
+                self.confirming, self.confirm_at = event, self.now()
             case TrialStarted():
                 self.trial, self.phase = event, None
             case PhaseStarted():
@@ -94,11 +101,23 @@ class Progress:
             self.best = record
 
     def budget_left_s(self) -> float | None:
-        """Return the seconds left of the study's budget, or None where it has none."""
+        """Return the seconds left of the search's time, or None where it has no limit."""
         if self.started is None or self.started.seconds is None:
             return None
         spent = self.started.spent_s + self.now() - self.begun_at
         return max(0.0, self.started.seconds - spent)
+
+    def time_said(self) -> str:
+        """Say how much time is left, of the search or of the confirmation; or ""."""
+        event = self.confirming
+        if event is None:
+            left = self.budget_left_s()
+            return "" if left is None else f"{clock(left)} left for the search"
+        spent = self.now() - self.confirm_at
+        if event.seconds is not None:
+            left = max(0.0, event.seconds - event.spent_s - spent)
+            return f"{clock(left)} left for the confirmation"
+        return f"{clock(spent)} of the confirmation, about {clock(event.about_s)} a contender"
 
     def phase_left_s(self) -> float | None:
         """Return the seconds left until the phase's deadline, or None between phases."""
@@ -160,6 +179,8 @@ class PlainView:
             case SweepStarted():
                 self._say(opening(event))
                 self._total = event.max_trials
+            case ConfirmStarted():
+                self._say(confirming(event))
             case TrialStarted():
                 self._total = event.total
             case TrialFinished(record=record):
@@ -173,13 +194,37 @@ class PlainView:
 
 def opening(event: SweepStarted) -> str:
     """Say what begins, or goes on."""
-    limit = f", at most {clock(event.seconds)}" if event.seconds is not None else ""
+    limit = f", {_minutes(event.seconds)} for the search" if event.seconds is not None else ""
+    limit += _then(event)
     n_known = len(event.known)
     known = f"; {n_known} record{'s' * (n_known > 1)} known from before" if n_known else ""
     goal = ", ".join(event.objectives)
     return (
         f"study {event.study} on {event.device}: {goal}, at most {event.max_trials} trials"
         f"{limit}{known}"
+    )
+
+
+def _then(event: SweepStarted) -> str:
+    """Say what follows the search: the confirmation has a time of its own."""
+    if not event.confirm_n:
+        return ", no confirmation (nothing can be exported)"
+    limit = "" if event.confirm_s is None else f", {_minutes(event.confirm_s)}"
+    return f", then the confirmation on {event.confirm_n} unseen utterances{limit}"
+
+
+def _minutes(seconds: float) -> str:
+    """Write a limit for a person: ``about 10 minutes``, or seconds where it is short."""
+    return f"about {round(seconds / 60)} minutes" if seconds >= 90 else f"about {seconds:g} s"
+
+
+def confirming(event: ConfirmStarted) -> str:
+    """Say that the search is over and how long its confirmation may take."""
+    limit = "" if event.seconds is None else f", at most {clock(event.seconds - event.spent_s)}"
+    which = f"the best {event.n_contenders}, one by one," if event.n_contenders > 1 else "the best"
+    return (
+        f"the search is over; confirming {which} on {event.n} unseen utterances: about "
+        f"{clock(event.about_s)} for the first{limit}"
     )
 
 
@@ -213,6 +258,8 @@ class LiveView:
             case SweepStarted():
                 self._live.console.print(Text(opening(event), style="bold"))
                 self._total = event.max_trials
+            case ConfirmStarted():
+                self._live.console.print(Text(confirming(event), style="bold"))
             case TrialStarted():
                 self._total = event.total
             case TrialFinished(record=record):
@@ -238,9 +285,8 @@ class LiveView:
             rows.add_row("trial", _trial_said(progress.trial))
         if progress.phase is not None:
             rows.add_row("phase", _phase_bar(progress, progress.phase))
-        left = progress.budget_left_s()
-        if left is not None:
-            rows.add_row("budget", f"{clock(left)} left")
+        if time_said := progress.time_said():
+            rows.add_row("time", time_said)
         rows.add_row("best", Text(progress.best_said(), style="green" if progress.best else ""))
         rows.add_row("so far", progress.counted())
         if progress.last_rejected is not None:

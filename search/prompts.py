@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,11 +30,31 @@ def search_prompts(config: SweepConfig) -> PromptSet:
 
 
 def confirm_prompts(config: SweepConfig) -> PromptSet:
-    """Return prompts and seeds that the search never saw; empty when switched off."""
-    if config.confirm.n == 0:
+    """Return prompts and seeds that the search never saw; empty when switched off.
+
+    Where the confirmation's part holds fewer prompts than are asked for, the first ones are
+    spoken again with seeds of their own: pairs are by prompt and seed.
+    """
+    n = config.confirm.n
+    if n == 0:
         return PromptSet(utterances=(), references={})
-    prompts = _load(config, "confirmation", config.confirm.n)
-    return _prompt_set(prompts, 1, CONFIRM_SEED + config.prompts.seed)
+    n_prompts = min(n, max(1, len(_load(config, "confirmation", None))))
+    prompts = _load(config, "confirmation", n_prompts)
+    whole = _prompt_set(prompts, -(-n // n_prompts), CONFIRM_SEED + config.prompts.seed)
+    kept = whole.utterances[:n]
+    return PromptSet(utterances=kept, references={u.id: whole.references[u.id] for u in kept})
+
+
+def spoken_again(prompts: PromptSet) -> str:
+    """Say that some prompts are spoken with several seeds, since there are too few; or ""."""
+    texts = Counter(u.text for u in prompts.utterances)
+    if len(texts) == len(prompts.utterances):
+        return ""
+    n_seeds = max(texts.values())
+    return (
+        f"the confirmation's part of the prompts holds {len(texts)} that may be spoken, so its "
+        f"{len(prompts.utterances)} utterances take up to {n_seeds} seeds of a prompt"
+    )
 
 
 def references_of(config: SweepConfig) -> str:

@@ -19,6 +19,8 @@ SCHEMA = 1
 # Fields that records of this schema may lack, since they came later.
 ADDED = frozenset({"judged"})
 RECORD_NAME = "record.json"
+# A confirmation that still has to take turns; the record takes its place.
+DRAFT_NAME = "draft.json"
 # How the last of a verdict's reasons begins when its trial was stopped because it could not win.
 NOT_JUDGED = "Not judged further: "
 
@@ -171,7 +173,7 @@ class Confirmation:
             above 1 is better.
         speedup_low: The smallest ratio of any pair.
         speedup_high: The largest ratio of any pair.
-        verdict: The gate's verdict on the confirmation split, or None when time was short.
+        verdict: The gate's verdict on the confirmation split, or None when nothing was judged.
     """
 
     digest: str
@@ -193,12 +195,16 @@ class SweepResult:
         objectives: The objectives' metric names, the first one ranks the winner.
         records: All records in order of number, those of earlier sittings included.
         baseline: The baseline's record.
-        winner: The accepted record that is best in the first objective, or None.
+        winner: The best accepted record in the first objective that was confirmed, or None.
         front: Accepted records that no other accepted record beats in every objective, best
             first; with one objective, the winner alone.
         confirmation: How the winner fared when it was confirmed, or None if it was not.
         interrupted: Whether a person stopped the sweep.
         wall_s: Seconds spent on this study, earlier sittings included.
+        unconfirmed: The best contender that no confirmation has upheld or refuted, where nobody
+            won; it may not be shipped.
+        not_confirmed: Why nobody was confirmed although there were contenders, and what to do
+            about it; or "".
     """
 
     study: str
@@ -210,6 +216,8 @@ class SweepResult:
     confirmation: Confirmation | None
     interrupted: bool
     wall_s: float
+    unconfirmed: TrialRecord | None = None
+    not_confirmed: str = ""
 
 
 def folder_name(number: int, digest: str) -> str:
@@ -247,7 +255,13 @@ def write_record(folder: Path, record: TrialRecord) -> Path:
     """Write ``record.json`` into a trial folder and return its path."""
     path = folder / RECORD_NAME
     write_atomically(path, record.to_json())
+    (folder / DRAFT_NAME).unlink(missing_ok=True)
     return path
+
+
+def write_draft(folder: Path, record: TrialRecord) -> None:
+    """Write down a record that is not finished, so that a kill loses nothing of it."""
+    write_atomically(folder / DRAFT_NAME, record.to_json())
 
 
 def read_record(path: Path) -> TrialRecord:

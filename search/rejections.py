@@ -1,4 +1,7 @@
-"""Which trials were turned down, and by what; and which were stopped because they could not win."""
+"""Which trials were turned down, and by what; and which were stopped because they could not win.
+
+Turned down is not the same as bad: UNDECIDED, UNGATED and UNARMED say that nothing was shown.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,13 @@ from collections.abc import Sequence
 
 from search.labels import verdict_label
 from search.record import SweepResult, TrialRecord
+
+# What each verdict that shows nothing means to a reader.
+OPEN = {
+    "UNDECIDED": "more utterances would tell",
+    "UNGATED": "a measurement is missing",
+    "UNARMED": "the gate did not tell good from bad on this baseline",
+}
 
 
 def candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -18,6 +28,13 @@ def rejection_counts(records: Sequence[TrialRecord]) -> Counter[str]:
     """Count the trials that were turned down, each once, by its first reason in short."""
     turned_down = [r for r in candidates(records) if not (r.accepted or r.surpassed)]
     return Counter(_reason_class(r) for r in turned_down)
+
+
+def open_counts(records: Sequence[TrialRecord]) -> Counter[str]:
+    """Count the trials of which nothing was shown, by verdict."""
+    turned_down = [r for r in candidates(records) if not (r.accepted or r.surpassed)]
+    labels = Counter(verdict_label(r) for r in turned_down)
+    return Counter({label: labels[label] for label in OPEN if labels[label]})
 
 
 def surpassed_counts(records: Sequence[TrialRecord]) -> Counter[str]:
@@ -54,9 +71,21 @@ def what_was_rejected(result: SweepResult) -> str:
     parts = [f"{accepted} of {len(tried)} candidates were accepted"]
     if stopped:
         parts.append(f"{stopped.total()} stopped for being unable to win: {_listed(stopped)}")
-    if rejected:
-        parts.append(f"rejected: {_listed(rejected)}")
+    refused = Counter({k: n for k, n in rejected.items() if k.partition(" ")[0] not in OPEN})
+    if refused:
+        parts.append(f"rejected: {_listed(refused)}")
+    for label, meaning in OPEN.items():
+        found = Counter({k: n for k, n in rejected.items() if k.partition(" ")[0] == label})
+        if found:
+            parts.append(f"{label} ({meaning}): {_listed_open(found, label)}")
     return "; ".join(parts) + "."
+
+
+def _listed_open(counts: Counter[str], label: str) -> str:
+    """List what kept each from a verdict, without the verdict's own name."""
+    by = Counter({reason.removeprefix(label).strip(): n for reason, n in counts.items()})
+    named = Counter({reason: n for reason, n in by.items() if reason})
+    return str(counts.total()) + (f", of which by {_listed(named)}" if named else "")
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -14,7 +14,7 @@ from search.labels import Column, column, seconds, short_options, verdict_label
 from search.record import SweepResult, TrialRecord
 from search.summary import Summary, summarise
 
-_STYLES = {"baseline": "dim", "winner": "bold green"}
+_STYLES = {"baseline": "dim", "winner": "bold green", "unconfirmed": "yellow"}
 
 
 class TerminalReport:
@@ -127,7 +127,10 @@ def _player(title: str, wav: bytes) -> str:
 
 
 _WIDTH, _HEIGHT, _MARGIN = 720, 360, 56
-_COLOURS = {"PASS": "#188038", "FAIL": "#d93025", "UNDECIDED": "#f9ab00", "baseline": "#1a73e8"}
+_COLOURS = {
+    "PASS": "#188038", "FAIL": "#d93025", "UNDECIDED": "#f9ab00", "UNGATED": "#9334e6",
+    "UNARMED": "#9334e6", "baseline": "#1a73e8",
+}  # fmt: skip
 
 
 def _scatter(result: SweepResult) -> str:

@@ -18,7 +18,7 @@ from search.job import Job
 from search.judging import Brief, Reference
 from search.process import Standby
 from search.prompts import PromptSet
-from search.record import Role, TrialRecord, write_record
+from search.record import Role, TrialRecord, write_draft, write_record
 from search.scoring import Scoring, plain, quality_metrics
 from search.space import Candidate
 from search.trial import BudgetOverError, Outcome, Trial, now, plain_scores
@@ -56,6 +56,7 @@ class Runner:
         self.conditions, self.environment, self.device = conditions, environment, device
         self.on_event = on_event
         self.records = folder.records()
+        self.drafts = folder.drafts()
         # Where cores are to spare: on a GPU, beside a model that leaves the CPU alone.
         self.standby = Standby(
             folder.path / "standby.log", self.child_environment(), enabled=device != "cpu"
@@ -90,14 +91,16 @@ class Runner:
 
     @property
     def left_s(self) -> float:
-        """Seconds left of the study's time; infinite without a limit."""
-        seconds = self.config.budget.seconds
-        return math.inf if seconds is None else seconds - self.folder.spent_s
+        """Seconds left of the search's time, or of the confirmation's; infinite without a limit."""
+        account = self.folder.account
+        limits = {"search": self.config.budget.seconds, "confirm": self.config.confirm.seconds}
+        seconds = limits[account]
+        return math.inf if seconds is None else seconds - self.folder.accounts()[account]
 
     @property
     def next_number(self) -> int:
         """The number of the next record."""
-        return max((r.number for r in self.records), default=-1) + 1
+        return max((r.number for r in (*self.records, *self.drafts)), default=-1) + 1
 
     def digest(self, options: Options, prompts: PromptSet) -> str:
         """Return the content address of options spoken on prompts."""
@@ -107,14 +110,16 @@ class Runner:
         """Return the record of a content address, if there is one."""
         return next((r for r in self.records if r.digest == digest), None)
 
+    def draft(self, digest: str) -> TrialRecord | None:
+        """Return the draft of a content address, if there is one."""
+        return next((r for r in self.drafts if r.digest == digest), None)
+
     def run(
         self,
         candidate: Candidate,
         role: Role,
         prompts: PromptSet,
         reference: Reference | None,
-        *,
-        keep_s: float = 0.0,
     ) -> TrialRecord:
         """Run one candidate and write its record.
 
@@ -123,13 +128,11 @@ class Runner:
             role: Why.
             prompts: What it speaks for the judge.
             reference: The baseline on the same prompts; None for the baseline itself.
-            keep_s: Seconds of the study's time that it must leave over.
 
         Raises:
             BudgetOverError: The time was over first; nothing is recorded.
         """
-        record = self.attempt(candidate, role, prompts, reference, keep_s=keep_s)
-        return self.keep(record)
+        return self.keep(self.attempt(candidate, role, prompts, reference))
 
     def attempt(
         self,
@@ -137,12 +140,9 @@ class Runner:
         role: Role,
         prompts: PromptSet,
         reference: Reference | None,
-        *,
-        keep_s: float,
-        number: int | None = None,
     ) -> TrialRecord:
         """Run one candidate; its record is not written yet."""
-        number = self.next_number if number is None else number
+        number = self.next_number
         digest = self.digest(candidate.options, prompts)
         path = self.folder.make_trial(number, digest)
         total = self.config.budget.max_trials
@@ -161,16 +161,28 @@ class Runner:
                     reference=reference, overlap=self.overlap,
                     surpassed=None if role == "confirm" else self.surpassed,
                 ),
-                number, keep_s,
+                number,
             ).run()  # fmt: skip
         except BudgetOverError:
             self.folder.remove_trial(path.name)
             raise
         return self.record(candidate, role, number, digest, outcome, started)
 
+    def put_off(self, record: TrialRecord) -> TrialRecord:
+        """Write down what there is of a record that is not finished; it counts for nothing yet."""
+        write_draft(self.folder.trials / record.folder_name, record)
+        self._drop_draft(record)
+        self.drafts.append(record)
+        self.folder.save_clock()
+        return record
+
+    def _drop_draft(self, record: TrialRecord) -> None:
+        self.drafts = [d for d in self.drafts if d.number != record.number]
+
     def keep(self, record: TrialRecord) -> TrialRecord:
         """Write a record, atomically; from here on it is the truth."""
         write_record(self.folder.trials / record.folder_name, record)
+        self._drop_draft(record)
         self.records.append(record)
         self.folder.save_clock()
         self.on_event(TrialFinished(record=record))
@@ -198,8 +210,8 @@ class Runner:
             fidelity=str(reference.fidelity.resolve()) if reference and reference.fidelity else "",
         )
 
-    def trial(self, job: Job, brief: Brief, number: int, keep_s: float) -> Trial:
-        """Return a trial that reports to the view and heeds the study's time."""
+    def trial(self, job: Job, brief: Brief, number: int) -> Trial:
+        """Return a trial that reports to the view and heeds the time there is."""
         deadlines = asdict(self.config.deadlines)
 
         def on_phase(phase: str) -> None:
@@ -209,7 +221,7 @@ class Runner:
                 self.standby.prepare()
 
         def should_stop() -> str:
-            return "the study's time is over" if self.left_s <= keep_s else ""
+            return f"the {self.folder.account}'s time is over" if self.left_s <= 0 else ""
 
         return Trial(job, brief, deadlines, self.scoring, self.standby, on_phase, should_stop)
 

@@ -15,7 +15,7 @@ from evaluation.gate import check_baseline
 from evaluation.judge import Judge
 from search import ranking
 from search.config import SweepConfig
-from search.confirm import Confirmer, best_standing
+from search.confirm import Confirmer
 from search.environment import describe, study_conditions
 from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
@@ -23,12 +23,13 @@ from search.folder import StudyFolder
 from search.judging import Reference, load_reference
 from search.load_crashes import broken_environment
 from search.outbox import Outbox
-from search.prompts import PromptSet, confirm_prompts, references_of, search_prompts
-from search.record import Confirmation, SweepResult, TrialRecord
+from search.prompts import PromptSet, confirm_prompts, references_of, search_prompts, spoken_again
+from search.record import SweepResult, TrialRecord
 from search.runner import Runner
 from search.sampler import Proposal, Sampler
 from search.scoring import Scorer, Scoring
 from search.space import Candidate, Space, recipes, resolve
+from search.standing import best_standing
 from search.trial import BudgetOverError
 from tts.device import probe
 from tts.errors import InapplicableError
@@ -70,7 +71,9 @@ def run_sweep(
     known, skipped = recipes(config, space)
     prompts = search_prompts(config)
     environment = describe(caps, config.measure.threads)
-    confirm_prompts(config)  # a mistake there must not wait until the end of the search
+    # A mistake there must not wait until the end of the search.
+    known_twice = spoken_again(confirm_prompts(config))
+    skipped = [*skipped, *([known_twice] if known_twice else [])]
     heard = references_of(config)
     with ExitStack() as stack:
         folder = stack.enter_context(StudyFolder(root, config.study))
@@ -118,8 +121,10 @@ class Sweep:
                 objectives=self.config.objectives,
                 max_trials=self.config.budget.max_trials,
                 seconds=self.config.budget.seconds,
-                spent_s=self.runner.folder.spent_s,
+                spent_s=self.runner.folder.accounts()["search"],
                 known=tuple(self.runner.records),
+                confirm_n=self.config.confirm.n,
+                confirm_s=self.config.confirm.seconds,
             )
         )
         for message in skipped:
@@ -134,31 +139,31 @@ class Sweep:
             self.runner.folder.trials / baseline.folder_name, baseline.utterances
         )
         confirmer = Confirmer(self.runner, baseline)
-        winner: TrialRecord | None = None
-        confirmation: Confirmation | None = None
         interrupted = False
         try:
-            self.search(baseline, reference, confirmer)
+            self.search(baseline, reference)
             self.outbox.flush()
             n_before = len(self.runner.records)
-            winner, confirmation = confirmer.first_to_stand(self.contenders(baseline))
+            standing = confirmer.first_to_stand(self.contenders(baseline))
             for record in self.runner.records[n_before:]:
                 self.outbox.put(record)
         except KeyboardInterrupt:
             interrupted = True
-            winner, confirmation = best_standing(
-                self.config.objectives, self.runner.records, baseline
+            standing = best_standing(
+                self.config.objectives, self.runner.records, baseline, self.config.confirm
             )
         return SweepResult(
             study=self.config.study,
             objectives=self.config.objectives,
             records=tuple(self.runner.records),
             baseline=baseline,
-            winner=winner,
+            winner=standing.winner,
             front=tuple(ranking.front(self.config.objectives, self.runner.records)),
-            confirmation=confirmation,
+            confirmation=standing.confirmation,
             interrupted=interrupted,
             wall_s=self.runner.folder.spent_s,
+            unconfirmed=standing.unconfirmed,
+            not_confirmed=standing.why,
         )
 
     def contenders(self, baseline: TrialRecord) -> list[TrialRecord]:
@@ -205,19 +210,16 @@ class Sweep:
         ).scores
         return "; ".join(check_baseline(list(scores), self.config.gate))
 
-    def search(self, baseline: TrialRecord, reference: Reference, confirmer: Confirmer) -> None:
+    def search(self, baseline: TrialRecord, reference: Reference) -> None:
         """Try recipes, then what the sampler proposes, while the budget lasts."""
         path = self.runner.folder.root / "optuna.db"
         sampler = Sampler(self.config, self.space, path, self.runner.records, baseline)
         for proposal, role in self.proposals(sampler):
-            keep_s = self.keep_s(baseline, confirmer)
-            if not self.has_time(keep_s):
+            if not self.has_time():
                 sampler.forget(proposal)
                 return
             try:
-                record = self.runner.run(
-                    proposal.candidate, role, self.prompts, reference, keep_s=keep_s / 2
-                )
+                record = self.runner.run(proposal.candidate, role, self.prompts, reference)
             except BudgetOverError:
                 sampler.forget(proposal)
                 self.on_event(Notice(message="the time was over in the middle of a trial"))
@@ -251,16 +253,10 @@ class Sweep:
         """How many trials count against the budget."""
         return len(self.searched)
 
-    def keep_s(self, baseline: TrialRecord, confirmer: Confirmer) -> float:
-        """Return the seconds to keep back for the confirmation."""
-        if self.n_tried < self.config.budget.min_trials:
-            return 0.0
-        return confirmer.reserve_s(self.contenders(baseline))
-
-    def has_time(self, keep_s: float) -> bool:
+    def has_time(self) -> bool:
         """Whether a trial of the usual length still fits."""
         usual = statistics.median(sum(r.phases.values()) for r in self.searched)
-        return self.runner.left_s - keep_s > 0.7 * usual
+        return self.runner.left_s > 0.7 * usual
 
     def stop_if_broken(self) -> None:
         """End the sweep when it is not the configurations that crash.

@@ -16,6 +16,7 @@ from search.labels import COLUMNS, Column, clock, column, short_options, verdict
 from search.ranking import speedup
 from search.record import SweepResult, TrialRecord
 from search.rejections import rejection_counts, surpassed_counts, what_was_rejected
+from search.standing import few
 
 _MOS = {"dnsmos_ovrl": "OVRL", "dnsmos_p808": "P808"}
 
@@ -62,9 +63,10 @@ def summarise(result: SweepResult) -> Summary:
 
 
 def ranked_front(result: SweepResult) -> list[TrialRecord]:
-    """Return the accepted front, the winner first."""
-    first = [result.winner] if result.winner else []
-    return first + [r for r in result.front if r != result.winner]
+    """Return the accepted front, the winner first, or the best that is not confirmed."""
+    best = result.winner or result.unconfirmed
+    first = [best] if best else []
+    return first + [r for r in result.front if r != best]
 
 
 def _title(result: SweepResult) -> str:
@@ -82,6 +84,7 @@ def device_name(record: TrialRecord) -> str:
 
 def _row(result: SweepResult, record: TrialRecord, present: Sequence[Column]) -> tuple[str, ...]:
     mark = "winner" if record == result.winner else "front"
+    mark = "unconfirmed" if record == result.unconfirmed else mark
     mark = "baseline" if record.number == result.baseline.number else mark
     cells = tuple(c.write(record.metrics.get(c.metric)) for c in present)
     return (mark, str(record.number), short_options(record.options), *cells, verdict_text(record))
@@ -111,23 +114,35 @@ def _bounds(found: Mapping[str, Mapping[str, Any]], side: str) -> list[tuple[flo
 
 
 def _what_won(result: SweepResult) -> str:
-    won, metric = result.winner, result.objectives[0]
-    if won is None:
-        return _nothing_won(len(result.front))
+    metric = result.objectives[0]
+    best = result.winner or result.unconfirmed
+    if best is None:
+        return _nothing_won(result)
+    if result.winner is None:
+        said = f"Not confirmed, so nothing can be exported yet: {_best(result, best, metric)}"
+        return f"{said}. {result.not_confirmed[:1].upper()}{result.not_confirmed[1:]}."
+    return f"{_best(result, best, metric)}{_confirmed(result)}."
+
+
+def _best(result: SweepResult, best: TrialRecord, metric: str) -> str:
     shown = column(metric)
-    ratio = speedup(won, result.baseline, metric)
+    ratio = speedup(best, result.baseline, metric)
+    said = "won" if result.winner else "is the best so far"
     better = "smaller" if metric == "peak_memory_bytes" else "faster"
     times = f"{ratio:.2f} times {better} than the baseline" if ratio else "its figures"
     return (
-        f"Trial {won.number} ({short_options(won.options)}) won: {shown.title} "
-        f"{shown.write(won.metrics.get(metric))}{_spread(won, metric)} against "
+        f"{'Trial' if result.winner else 'trial'} {best.number} ({short_options(best.options)}) "
+        f"{said}: {shown.title} "
+        f"{shown.write(best.metrics.get(metric))}{_spread(best, metric)} against "
         f"{shown.write(result.baseline.metrics.get(metric))}"
-        f"{_spread(result.baseline, metric)}, {times}{_confirmed(result)}."
+        f"{_spread(result.baseline, metric)}, {times}"
     )
 
 
-def _nothing_won(n_accepted: int) -> str:
-    if n_accepted:
+def _nothing_won(result: SweepResult) -> str:
+    if result.not_confirmed:
+        return f"Nothing won: {result.not_confirmed}; nothing can be exported."
+    if result.front:
         return (
             "Nothing won: what was accepted is not faster than the baseline, or its confirmation "
             "on fresh processes and unseen prompts did not uphold it; nothing can be exported."
@@ -150,16 +165,17 @@ def _spread(record: TrialRecord, metric: str) -> str:
 
 
 def _confirmed(result: SweepResult) -> str:
+    """Say how the winner was confirmed."""
     done = result.confirmation
-    if done is None:
+    if done is None or done.verdict is None:  # no sweep names such a winner
         return ", not confirmed"
     speed = (
         f"; timed again in turn with the baseline, {done.speedup:.2f} times "
         f"({done.speedup_low:.2f} to {done.speedup_high:.2f} over {len(done.winner_samples)} pairs)"
     )
-    if done.verdict is None:
-        return speed + ", unseen prompts were not reached"
-    return speed + f", and {done.verdict['status']} on unseen prompts (n={done.verdict['n']})"
+    heard = f", and {done.verdict['status']} on unseen prompts (n={done.verdict['n']})"
+    warning = few(done)
+    return speed + heard + (f"; {warning}" if warning else "")
 
 
 def phase_seconds(records: Sequence[TrialRecord]) -> Counter[str]:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.commands.studies import load_study, study_names, warn_damaged
 from search.exits import Exit, InputError
+from search.facts import provenance
 from search.labels import column, reasons, run_name, seconds, size, verdict_label, why_not
 from search.record import SweepResult, TrialRecord
 from search.report import TerminalReport, render_markdown
@@ -75,6 +76,8 @@ def _plain(result: SweepResult) -> dict[str, Any]:
         "winner": number(result.winner),
         "front": [r.number for r in result.front],
         "confirmation": result.confirmation and dataclasses.asdict(result.confirmation),
+        "unconfirmed": number(result.unconfirmed),
+        "not_confirmed": result.not_confirmed,
         "wall_s": result.wall_s,
         "interrupted": result.interrupted,
         "sentences": summary.sentences,
@@ -119,6 +122,9 @@ def _facts(record: TrialRecord, folder: Path) -> list[tuple[str, str]]:
         ("verdict", verdict_label(record)),
         *(("why", reason) for reason in [*reasons(record), *record.slo_violations]),
         ("gate", str((record.verdict or {}).get("summary", ""))),
+        ("rests on", _evidence(record)),
+        ("looks", _looks(record)),
+        ("provenance", provenance(record)),
         *((f"pass {a['name']}", f"{a['value']}: {a['detail']}") for a in record.applied),
         *((f"seen {name}", str(value)) for name, value in record.observed.items()),
         *((name, _figure(name, value)) for name, value in record.metrics.items()),
@@ -127,6 +133,27 @@ def _facts(record: TrialRecord, folder: Path) -> list[tuple[str, str]]:
         ("folder", str(folder)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _evidence(record: TrialRecord) -> str:
+    """Say what the verdict rests on: how many pairs, how much they scatter, its power."""
+    verdict = record.verdict or {}
+    found = [f"n={verdict['n']}"] if "n" in verdict else []
+    if verdict.get("sigma_pct") is not None:
+        found.append(f"sigma {verdict['sigma_pct']:.1f} %")
+    if verdict.get("power") is not None:
+        found.append(f"power {verdict['power']:.2f}: how likely an equal candidate would pass")
+    return ", ".join(found)
+
+
+def _looks(record: TrialRecord) -> str:
+    """Say what each look said, such as ``8 UNDECIDED, 16 FAIL of 8, 16, 32; 19 spoken``."""
+    judged = record.judged
+    if not judged.get("looks"):
+        return ""
+    taken = ", ".join(f"{look['n']} {look['status']}" for look in judged["looks"])
+    planned = ", ".join(str(n) for n in judged["planned"])
+    return f"{taken} (planned {planned}); {judged['n_spoken']} spoken"
 
 
 def _figure(name: str, value: float) -> str:
@@ -142,4 +169,5 @@ def _bound(bound: dict[str, Any]) -> str:
         for part in ("delta_pct", "lower_pct", "upper_pct", "sigma_pct")
         if bound.get(part) is not None
     ]
+    parts += [f"power {bound['power']:.2f}"] if bound.get("power") is not None else []
     return f"{bound['metric']}: {', '.join(parts)}, n={bound.get('n')}: {bound.get('status')}"

@@ -94,21 +94,32 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
 
 def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResult:
     from search import ranking
-    from search.confirm import best_standing
+    from search.config import ConfirmConfig
+    from search.standing import best_standing
 
-    objectives = tuple(load_config_of(root, study)["objectives"])
+    config = load_config_of(root, study)
+    objectives = tuple(config["objectives"])
     baseline = next(r for r in records if r.role == "baseline")
-    winner, confirmation = best_standing(objectives, records, baseline)
+    try:
+        confirm = ConfirmConfig(**config["confirm"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InfrastructureError(
+            f"the configuration in {root / study / STUDY_FILE} does not say how to confirm "
+            f"({error}); run the study's sweep again to write it anew"
+        ) from error
+    standing = best_standing(objectives, records, baseline, confirm)
     return SweepResult(
         study=study,
         objectives=objectives,
         records=tuple(records),
         baseline=baseline,
-        winner=winner,
+        winner=standing.winner,
         front=tuple(ranking.front(objectives, records)),
-        confirmation=confirmation,
+        confirmation=standing.confirmation,
         interrupted=False,
         wall_s=_spent_s(root / study),
+        unconfirmed=standing.unconfirmed,
+        not_confirmed=standing.why,
     )
 
 

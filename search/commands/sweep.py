@@ -45,10 +45,11 @@ def _pages(root: Path, result: SweepResult) -> dict[str, str]:
 
 
 def _clips(root: Path, result: SweepResult) -> dict[str, bytes]:
-    """Return one clip of the baseline and the winner's of the same text, to listen to."""
-    if result.winner is None:
+    """Return one clip of the baseline and the best one's of the same text, to listen to."""
+    best = result.winner or result.unconfirmed
+    if best is None:
         return {}
-    shown = {"baseline": result.baseline, "winner": result.winner}
+    shown = {"baseline": result.baseline, "winner" if result.winner else "unconfirmed": best}
     folders = {
         title: root / record.study / "trials" / record.folder_name / "audio"
         for title, record in shown.items()

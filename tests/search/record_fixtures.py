@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from search.record import Failure, SweepResult, TrialRecord, write_record
+from search.record import Confirmation, Failure, SweepResult, TrialRecord, write_record
+from search.standing import read_confirmation
 from tts.options import Options, Sampling
 
 OBJECTIVES = ("latency_p50_s",)
@@ -141,6 +143,37 @@ def crashed(number: int) -> TrialRecord:
     )
 
 
+def heard_again(
+    trial: TrialRecord, number: int = 5, speedup: float = 3.9, status: str = "PASS", n: int = 128
+) -> TrialRecord:
+    """Return the record of a confirmation as the sweep writes it."""
+    turns: dict[str, Any] = {
+        "turns_baseline_latency_p50_s": {"unit": "", "samples": [0.4, 0.4, 0.4]},
+        "turns_winner_latency_p50_s": {"unit": "", "samples": [0.1, 0.11, 0.1]},
+    }
+    figures = {"speedup": speedup, "speedup_low": speedup - 0.3, "speedup_high": speedup + 0.1}
+    looks = [{"n": m, "status": "UNDECIDED"} for m in (8, 16, 32, 64) if m < n]
+    return dataclasses.replace(
+        trial,
+        number=number,
+        role="confirm",
+        digest=f"{number:016x}",
+        measurements={**trial.measurements, **turns},
+        metrics={**trial.metrics, **figures},
+        verdict={**verdict(status), "n": n},
+        judged={
+            "planned": [*(look["n"] for look in looks), n],
+            "looks": [*looks, {"n": n, "status": status}],
+            "n_spoken": n,
+        },
+    )
+
+
+def confirmation(trial: TrialRecord, **changes: Any) -> Confirmation:  # noqa: ANN401
+    """Return how a trial was confirmed."""
+    return read_confirmation(heard_again(trial, **changes), trial.digest, OBJECTIVES[0])
+
+
 def records() -> tuple[TrialRecord, ...]:
     """Return a small study: baseline, two accepted, one rejected, one crashed."""
     slower = Options(precision="bf16", compile="none", batch_size=4)
@@ -153,8 +186,20 @@ def records() -> tuple[TrialRecord, ...]:
     )
 
 
+def confirmed_records() -> tuple[TrialRecord, ...]:
+    """Return the small study and the confirmation of its best."""
+    found = records()
+    return (*found, heard_again(found[2]))
+
+
+def unconfirmed(why: str = "its confirmation is not finished: run it again") -> SweepResult:
+    """Return what the small study ends in when its time is over before the confirmation."""
+    found = records()
+    return result(found, winner=None, confirmation=None, unconfirmed=found[2], not_confirmed=why)
+
+
 def result(found: tuple[TrialRecord, ...] | None = None, **changes: Any) -> SweepResult:  # noqa: ANN401
-    """Return what a sweep over ``found`` ends in."""
+    """Return what a sweep over ``found`` ends in, the best of it confirmed."""
     found = records() if found is None else found
     accepted = [r for r in found if r.accepted and r.role != "baseline"]
     best = min(accepted, key=lambda r: r.metrics["latency_p50_s"], default=None)
@@ -165,7 +210,7 @@ def result(found: tuple[TrialRecord, ...] | None = None, **changes: Any) -> Swee
         "baseline": found[0],
         "winner": best,
         "front": (best,) if best else (),
-        "confirmation": None,
+        "confirmation": confirmation(best) if best else None,
         "interrupted": False,
         "wall_s": 60.0,
     }
@@ -183,7 +228,10 @@ def write_study(root: Path, found: tuple[TrialRecord, ...] | None = None) -> Pat
             sf.write(folder / "audio" / f"{scores['utterance_id']}.wav", tone, 16_000)
         (folder / "worker.log").write_text("loaded\n", encoding="utf-8")
         write_record(folder, one)
-        config = {"study": one.study, "model": "embedded", "objectives": list(OBJECTIVES)}
+        config = {
+            "study": one.study, "model": "embedded", "objectives": list(OBJECTIVES),
+            "confirm": {"k": 3, "n": 128, "pairs": 3, "seconds": None},
+        }  # fmt: skip
         (root / one.study / "study.json").write_text(
             json.dumps({"conditions": {}, "config": config}), encoding="utf-8"
         )

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.gate import GateConfig
 from search.config import ConfigError, SweepConfig, load_config
+from search.prompts import confirm_prompts, search_prompts
 from tts.options import Options
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 MINIMAL = "study: a\nprompts: {path: prompts.tsv}\n"
 
 
@@ -24,13 +27,31 @@ def test_a_minimal_file_has_the_defaults(tmp_path: Path) -> None:
     assert config.baseline == Options()
     assert config.space.precision == ("auto",)
     assert config.prompts_path == tmp_path / "prompts.tsv"
+    assert (config.confirm.k, config.confirm.n, config.confirm.pairs) == (3, 128, 3)
+    assert config.confirm.seconds is None
 
 
 def test_the_shipped_quickstart_loads() -> None:
-    config = load_config(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+    config = load_config(CONFIGS / "quickstart.yaml")
     assert config.study == "quickstart"
     assert 0 < (config.budget.seconds or 0) < 600  # ten minutes
     assert config.measure.repeats >= 5
+
+
+def test_the_thorough_file_keeps_the_strict_margins() -> None:
+    config = load_config(CONFIGS / "thorough.yaml")
+    assert config.gate == GateConfig()
+    assert config.prompts.n >= 128
+    assert config.prompts.seeds > 1
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_file_confirms_its_winner(path: Path) -> None:
+    config = load_config(path)
+    spoken = confirm_prompts(config).utterances
+    assert len(spoken) == config.confirm.n >= 128
+    assert {u.text for u in spoken}.isdisjoint(u.text for u in search_prompts(config).utterances)
+    assert len({(u.text, u.seed) for u in spoken}) == len(spoken)
 
 
 def test_nested_values_are_typed(tmp_path: Path) -> None:
@@ -79,7 +100,10 @@ def test_the_digest_is_of_the_values_and_not_of_their_place(tmp_path: Path) -> N
         ("gate:\n  mos_budget_pct: 0", 4, "between 0 and 100"),
         ("budget: {seconds: 0}", 3, "at least 1"),
         ("budget: {seconds: soon}", 3, "not a number"),
-        ("budget: {max_trials: 3, min_trials: 4}", 3, "above max_trials"),
+        ("confirm: {k: 0}", 3, "at least 1"),
+        ("confirm: {pairs: 0}", 3, "at least 1"),
+        ("confirm: {seconds: 0}", 3, "at least 1"),
+        ("confirm:\n  n: 4", 4, "4 can never pass, since gate.min_n is 8"),
         ("budget: 540", 3, "a section"),
         ("measure: {repeats: 2}", 3, "at least 5"),
         ("measure: {texts: ['']}", 3, "none of them empty"),

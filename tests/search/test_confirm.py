@@ -1,4 +1,4 @@
-"""The second hearing: whose turn it is, what stands, what time allows."""
+"""The second hearing: who is heard, whose turn it is, what stands, what a kill leaves."""
 
 from __future__ import annotations
 
@@ -8,155 +8,267 @@ from types import SimpleNamespace
 import pytest
 
 from search.config import ConfirmConfig, PromptsConfig, SweepConfig
-from search.confirm import Confirmer, stands
-from search.events import Event
+from search.confirm import Confirmer
+from search.events import ConfirmStarted, Event
 from search.prompts import PromptSet
 from search.record import Confirmation, Failure, TrialRecord
 from search.space import Candidate
+from search.standing import stands
 from search.trial import BudgetOverError
 from tests.search.test_record import make
 from tts.options import Options
 from tts.types import Utterance
 
 PHASES = {"load": 2.0, "compile": 3.0, "measure": 5.0, "synthesize": 20.0, "judge": 10.0}
+METRIC = "latency_p50_s"
 BASELINE = make(
     number=0, digest="b" * 16, options=Options().to_mapping(), phases=PHASES,
-    metrics={"latency_p50_s": 1.0},
+    metrics={METRIC: 1.0},
 )  # fmt: skip
 FAST, FASTER = (Options(compile=c) for c in ("default", "max-autotune"))
+UNSEEN = PromptSet(
+    utterances=tuple(Utterance(id=f"u{i}", text=f"la {i}", seed=i) for i in range(8)),
+    references={f"u{i}": "la" for i in range(8)},
+)
 
 
 def contender(options: Options, seconds: float) -> TrialRecord:
     return make(
         number=1, digest=options.digest, options=options.to_mapping(),
-        metrics={"latency_p50_s": seconds}, phases=PHASES,
+        metrics={METRIC: seconds}, phases=PHASES,
     )  # fmt: skip
+
+
+class Accounts:
+    """A folder that knows whose time is running."""
+
+    def __init__(self) -> None:
+        self.account, self.removed, self.trials = "search", list[str](), Path()
+
+    def spend_on(self, account: str) -> None:
+        self.account = account
+
+    def accounts(self) -> dict[str, float]:
+        return {"search": 0.0, "confirm": 0.0}
+
+    def remove_trial(self, name: str) -> None:
+        self.removed.append(name)
 
 
 class FakeRunner:
     """Answers each process with the next figure of its options; raises when they run out."""
 
-    def __init__(self, pairs: int, latencies: dict[Options, list[float]]) -> None:
+    def __init__(
+        self,
+        latencies: dict[Options, list[float]],
+        *,
+        statuses: dict[Options, str] | None = None,
+        **confirm: int,
+    ) -> None:
         self.config = SweepConfig(
-            study="a", prompts=PromptsConfig(path="p"), confirm=ConfirmConfig(pairs=pairs, n=0)
-        )
-        self.latencies, self.ran, self.kept = latencies, list[Options](), list[TrialRecord]()
-        self.removed = list[str]()
-        self.folder = SimpleNamespace(remove_trial=self.removed.append, trials=Path())
-        self.told, self.next_number = list[Event](), 7
+            study="a", prompts=PromptsConfig(path="p"),
+            confirm=ConfirmConfig(**{"pairs": 1, "n": 8, **confirm}),  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.latencies, self.statuses = latencies, statuses or {}
+        self.ran, self.records = list[Options](), list[TrialRecord]()
+        self.drafts = dict[str, TrialRecord]()
+        self.folder, self.told = Accounts(), list[Event]()
         self.on_event = self.told.append
 
     def digest(self, options: Options, prompts: object) -> str:
         return f"confirm-{options.digest}"
 
     def known(self, digest: str) -> TrialRecord | None:
-        return next((r for r in self.kept if r.digest == digest), None)
+        return next((r for r in self.records if r.digest == digest), None)
 
-    def attempt(self, candidate: Candidate, *args: object, **kwargs: object) -> TrialRecord:
+    def draft(self, digest: str) -> TrialRecord | None:
+        return self.drafts.get(digest)
+
+    def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
+        assert self.folder.account == "confirm"
         options = candidate.options
         if not self.latencies[options]:
-            raise BudgetOverError("the study's time is over")
+            raise BudgetOverError("the confirmation's time is over")
         self.ran.append(options)
-        seconds = self.latencies[options].pop(0)
+        status = self.statuses.get(options, "PASS")
         return make(
             role="confirm", digest=f"confirm-{options.digest}", options=options.to_mapping(),
-            metrics={"latency_p50_s": seconds}, verdict=None,
+            metrics={METRIC: self.latencies[options].pop(0)},
+            verdict={"status": status, "n": 8}, judged={"planned": [8]},
         )  # fmt: skip
 
+    def put_off(self, record: TrialRecord) -> TrialRecord:
+        self.drafts[record.digest] = record
+        return record
+
     def keep(self, record: TrialRecord) -> TrialRecord:
-        self.kept.append(record)
+        self.drafts.pop(record.digest, None)
+        self.records.append(record)
         return record
 
 
-def confirmer(runner: FakeRunner) -> Confirmer:
-    return Confirmer(runner, BASELINE)  # type: ignore[arg-type]
+def confirmer(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> Confirmer:
+    monkeypatch.setattr("search.confirm.confirm_prompts", lambda config: UNSEEN)
+    found = Confirmer(runner, BASELINE)  # type: ignore[arg-type]
+    monkeypatch.setattr(found, "reference", lambda base: SimpleNamespace())
+    return found
 
 
-def test_baseline_and_winner_take_turns() -> None:
-    runner = FakeRunner(3, {Options(): [1.0, 1.2, 1.1], FAST: [0.5, 0.4, 0.55]})
-    winner, confirmation = confirmer(runner).first_to_stand([contender(FAST, 0.5)])
-    assert winner is not None
-    assert runner.ran == [FAST, Options(), Options(), FAST, Options(), FAST]
-    assert confirmation == Confirmation(
-        digest=FAST.digest, metric="latency_p50_s", baseline_samples=(1.0, 1.2, 1.1),
+def test_baseline_and_contender_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = FakeRunner({Options(): [1.0, 1.2, 1.1], FAST: [0.5, 0.4, 0.55]}, pairs=3)
+    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert standing.winner is not None
+    assert runner.ran == [Options(), FAST, Options(), FAST, Options(), FAST]
+    assert standing.confirmation == Confirmation(
+        digest=FAST.digest, metric=METRIC, baseline_samples=(1.0, 1.2, 1.1),
         winner_samples=(0.5, 0.4, 0.55), speedup=pytest.approx(2.0),
-        speedup_low=pytest.approx(2.0), speedup_high=pytest.approx(3.0), verdict=None,
+        speedup_low=pytest.approx(2.0), speedup_high=pytest.approx(3.0),
+        verdict={"status": "PASS", "n": 8},
     )  # fmt: skip
+    assert (standing.unconfirmed, standing.why) == (None, "")
+    assert runner.folder.account == "search"
     # Another sitting reads it from the record.
-    again = confirmer(runner).first_to_stand([contender(FAST, 0.5)])
-    assert again == (winner, confirmation)
+    again = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert again == standing
     assert len(runner.ran) == 6
 
 
-def test_a_contender_that_was_only_lucky_makes_way_for_the_next() -> None:
-    runner = FakeRunner(1, {Options(): [1.0, 1.0], FASTER: [1.3], FAST: [0.5]})
+def test_the_baseline_is_heard_once_for_all_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that passed the search by luck makes way for the next."""
+    runner = FakeRunner(
+        {Options(): [1.0], FASTER: [0.4], FAST: [0.5]}, statuses={FASTER: "FAIL"}
+    )  # fmt: skip
     first, second = contender(FASTER, 0.4), contender(FAST, 0.5)
-    winner, confirmation = confirmer(runner).first_to_stand([first, second])
-    assert winner == second
-    assert confirmation is not None
-    assert confirmation.speedup == pytest.approx(2.0)
+    standing = confirmer(runner, monkeypatch).first_to_stand([first, second])
+    assert standing.winner == second
+    assert runner.ran == [Options(), FASTER, FAST]
+    started = [event for event in runner.told if isinstance(event, ConfirmStarted)]
+    assert [(event.n_contenders, event.n) for event in started] == [(2, 8)]
 
 
-def test_with_nobody_left_nobody_wins() -> None:
-    runner = FakeRunner(1, {Options(): [1.0], FAST: [1.3]})
-    assert confirmer(runner).first_to_stand([contender(FAST, 0.5)]) == (None, None)
-    assert confirmer(runner).first_to_stand([]) == (None, None)
+def test_one_that_is_not_faster_in_turn_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = FakeRunner({Options(): [1.0], FAST: [1.3]})
+    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert (standing.winner, standing.unconfirmed) == (None, None)
+    assert confirmer(runner, monkeypatch).first_to_stand([]).why == ""
 
 
-def test_when_the_time_is_over_the_contender_stands_unconfirmed() -> None:
-    runner = FakeRunner(3, {Options(): [], FAST: []})
+def test_no_more_than_k_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = FakeRunner(
+        {Options(): [1.0], FASTER: [0.4], FAST: [0.5]}, statuses={FASTER: "UNDECIDED"}, k=1
+    )
+    found = [contender(FASTER, 0.4), contender(FAST, 0.5)]
+    standing = confirmer(runner, monkeypatch).first_to_stand(found)
+    assert (standing.winner, standing.unconfirmed) == (None, None)
+    assert "none stood: run the same command again with --set confirm.k=2" in standing.why
+    assert runner.ran == [Options(), FASTER]
+
+
+@pytest.mark.parametrize("baseline", [[], [1.0]])
+def test_when_the_time_is_over_first_nobody_is_confirmed(
+    baseline: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = FakeRunner({Options(): baseline, FAST: []}, seconds=60)
     found = contender(FAST, 0.5)
-    assert confirmer(runner).first_to_stand([found]) == (found, None)
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert (standing.winner, standing.confirmation, standing.unconfirmed) == (None, None, found)
+    assert "time of 60 s was over" in standing.why
+    assert "--set confirm.seconds=120" in standing.why
 
 
-def test_a_shortened_confirmation_is_one() -> None:
-    runner = FakeRunner(3, {Options(): [1.0, 1.0], FAST: [0.5]})
-    _, confirmation = confirmer(runner).first_to_stand([contender(FAST, 0.5)])
-    assert confirmation is not None
-    assert len(confirmation.winner_samples) == 1
-
-
-def test_it_can_be_switched_off() -> None:
-    runner = FakeRunner(0, {})
+def test_a_confirmation_that_is_left_out_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = FakeRunner({}, n=0)
     found = contender(FAST, 0.5)
-    assert confirmer(runner).first_to_stand([found]) == (found, None)
-    assert confirmer(runner).reserve_s([found]) == 0.0
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert (standing.winner, standing.unconfirmed) == (None, found)
+    assert "--set confirm.n=128" in standing.why
 
 
-def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing() -> None:
+def test_fewer_turns_than_planned_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5]}, pairs=3)
+    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert standing.confirmation is not None
+    assert len(standing.confirmation.winner_samples) == 1
+
+
+@pytest.mark.parametrize("n_done", [1, 2, 3, 4, 5])
+def test_a_kill_loses_no_hearing_and_no_turn(n_done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies after so many of the six processes; the next sitting runs the others."""
+
+    class Killed(BaseException):
+        pass
+
+    class Mortal(FakeRunner):
+        lives = n_done
+
+        def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
+            if not self.lives:
+                raise Killed
+            self.lives -= 1
+            return super().attempt(candidate, *args)
+
+    runner = Mortal({Options(): [1.0, 1.2, 1.1], FAST: [0.5, 0.4, 0.55]}, pairs=3)
+    with pytest.raises(Killed):
+        confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    runner.lives = 6 - n_done
+    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert standing.confirmation is not None
+    assert standing.confirmation.baseline_samples == (1.0, 1.2, 1.1)
+    assert standing.confirmation.winner_samples == (0.5, 0.4, 0.55)
+    assert runner.drafts == {}
+
+
+def test_a_confirmation_on_fewer_utterances_does_not_replace_one_on_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = FakeRunner({})
+    turns = {"turns_winner_latency_p50_s": {"unit": "", "samples": [0.5]}}
+    runner.records.append(
+        make(
+            role="confirm",
+            digest="c" * 16,
+            options=FAST.to_mapping(),
+            measurements=turns,
+            verdict={"status": "FAIL", "n": 16},
+            judged={"planned": [8, 16, 64]},
+        )
+    )
+    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
+    assert (standing.winner, standing.unconfirmed, runner.ran) == (None, None, [])
+
+
+def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Failing(FakeRunner):
-        def attempt(self, candidate: Candidate, *args: object, **kwargs: object) -> TrialRecord:
+        def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
             failure = Failure(phase="synthesize", kind="timeout", message="too slow")
             return make(role="confirm", status="infeasible", failure=failure, metrics={})
 
-    runner = Failing(1, {})
-    found, asked = contender(FAST, 0.5), confirmer(runner)
-    asked.prompts = PromptSet(
-        utterances=(Utterance(id="a", text="la", seed=0),), references={"a": "la"}
-    )
-    assert asked.first_to_stand([found]) == (found, None)
-    assert (runner.kept, len(runner.removed)) == ([], 1)
-    assert "baseline failed on the unseen prompts (timeout in synthesize: too slow)" in str(
-        runner.told
-    )
+    runner = Failing({})
+    found = contender(FAST, 0.5)
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert (standing.winner, standing.unconfirmed) == (None, found)
+    assert (runner.records, len(runner.folder.removed)) == ([], 1)
+    said = "the baseline failed on the unseen prompts (timeout in synthesize: too slow)"
+    assert standing.why.startswith(said)
 
 
 @pytest.mark.parametrize(
     ("speedup", "status", "expected"),
-    [(2.0, "PASS", True), (2.0, "UNDECIDED", False), (2.0, "FAIL", False), (2.0, None, True),
-     (1.0, "PASS", False), (0.0, None, False)],
+    [(2.0, "PASS", True), (2.0, "UNDECIDED", False), (2.0, "FAIL", False), (2.0, None, False),
+     (2.0, "UNARMED", False), (1.0, "PASS", False), (0.0, None, False)],
 )  # fmt: skip
 def test_what_stands(speedup: float, status: str | None, expected: bool) -> None:
     confirmation = Confirmation(
-        digest="a", metric="latency_p50_s", baseline_samples=(), winner_samples=(),
+        digest="a", metric=METRIC, baseline_samples=(), winner_samples=(),
         speedup=speedup, speedup_low=speedup, speedup_high=speedup,
         verdict=None if status is None else {"status": status},
     )  # fmt: skip
     assert stands(confirmation) is expected
 
 
-def test_the_time_kept_back_follows_what_trials_took() -> None:
-    runner = FakeRunner(3, {})
-    # Without prompts to judge: three pairs of two times ten seconds.
-    assert confirmer(runner).cost_s(contender(FAST, 0.5)) == 60.0
-    assert confirmer(runner).reserve_s([]) == 0.0
+def test_its_time_is_estimated_by_what_trials_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both load and are timed three times, 10 s each, and speak eight for the one they spoke."""
+    asked = confirmer(FakeRunner({}, pairs=3), monkeypatch)
+    assert asked.cost_s(contender(FAST, 0.5)) == 2 * (3 * 10 + 8 * 30)

@@ -11,7 +11,7 @@ import yaml
 
 from search.exits import InputError
 from search.export import NothingPassedError, export, verify
-from search.record import TrialRecord
+from search.record import SweepResult, TrialRecord
 from tests.search import record_fixtures as fixtures
 from tts.options import Options
 
@@ -63,6 +63,43 @@ def test_nothing_passed_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(NothingPassedError, match=r"no winner to export.*upper bound -7\.5 %"):
         export(fixtures.result(found), tmp_path / "winner", config=CONFIG)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (fixtures.unconfirmed(), r"Trial 2 is the best so far, but .* not finished: run it again"),
+        (fixtures.result(confirmation=None), "no confirmed winner to export: run its sweep again"),
+        (
+            fixtures.result(winner=None, confirmation=None, not_confirmed="the best 3 fell"),
+            "no winner to export. the best 3 fell",
+        ),
+        (
+            fixtures.result(
+                confirmation=fixtures.confirmation(fixtures.records()[2], status="UNDECIDED")
+            ),
+            "no confirmed winner",
+        ),
+    ],
+    ids=["out of time", "never heard again", "refuted", "undecided"],
+)
+def test_what_is_not_confirmed_is_refused(tmp_path: Path, result: SweepResult, said: str) -> None:
+    with pytest.raises(NothingPassedError, match=said):
+        export(result, tmp_path / "winner", config=CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("n", [32, 128])
+def test_the_confirmations_n_is_in_the_winner_with_a_warning_where_it_is_small(
+    tmp_path: Path, n: int
+) -> None:
+    trial = fixtures.records()[2]
+    found = fixtures.result(confirmation=fixtures.confirmation(trial, n=n))
+    export(found, tmp_path / "winner", config=CONFIG)
+    winner = yaml.safe_load((tmp_path / "winner" / "winner.yaml").read_text(encoding="utf-8"))
+    assert (winner["confirmed"]["n"], winner["confirmed"]["pairs"]) == (n, 3)
+    warning = None if n == 128 else "confirmed on n = 32 utterances only"
+    assert winner.get("warning") == warning
 
 
 def test_confirmations_are_evidence(tmp_path: Path) -> None:

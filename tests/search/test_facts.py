@@ -47,6 +47,29 @@ def test_what_could_not_win_is_tagged_so() -> None:
     }  # fmt: skip
 
 
+def test_a_verdict_is_tagged_with_what_it_rests_on() -> None:
+    signed = {**fixtures.utterance("a"), "provenance": "0123456789abcdef"}
+    judged = {**fixtures.verdict(), "sigma_pct": 4.25, "power": 0.987}
+    tags = facts.tags(fixtures.record(1, verdict=judged, utterances=(signed,)))
+    assert {key: v for key, v in tags.items() if key.startswith("mosgate.")} == {
+        "mosgate.verdict": "PASS", "mosgate.n": "16", "mosgate.sigma_pct": "4.25",
+        "mosgate.power": "0.987", "mosgate.provenance": "0123456789abcdef",
+    }  # fmt: skip
+    keys = {key: value for key, value, _ in facts.metrics(fixtures.record(1, verdict=judged))}
+    assert (keys["gate/sigma_pct"], keys["gate/power"]) == (4.25, 0.987)
+
+
+def test_what_shows_nothing_is_counted_apart_from_what_was_rejected() -> None:
+    odd = [
+        fixtures.record(10 + i, verdict=fixtures.verdict(status))
+        for i, status in enumerate(("UNDECIDED", "UNDECIDED", "UNGATED", "UNARMED"))
+    ]
+    figures = facts.sweep_metrics(fixtures.result((*fixtures.records(), *odd)))
+    found = {key: value for key, value, _ in figures}
+    assert found["rejected"] == 2
+    assert (found["undecided"], found["ungated"], found["unarmed"]) == (2, 1, 1)
+
+
 def test_a_table_has_a_cell_per_column_and_text_for_what_is_nested() -> None:
     rows = (fixtures.utterance("a", None), {**fixtures.utterance("b"), "guards": ["silence"]})
     table = facts.utterance_table(fixtures.record(utterances=rows))
@@ -57,5 +80,7 @@ def test_a_table_has_a_cell_per_column_and_text_for_what_is_nested() -> None:
 
 def test_a_sweep_without_a_winner_is_told_so() -> None:
     lost = fixtures.result(tuple(r for r in fixtures.records() if not r.accepted))
-    assert facts.sweep_tags(lost)["winner"] == "none: nothing passed the gate"
+    assert facts.sweep_tags(lost)["winner"] == "none: nothing passed"
+    waiting = facts.sweep_tags(fixtures.unconfirmed())
+    assert waiting["winner"] == "none: trial 2 is not confirmed"
     assert ("accepted", 0.0, 0) in facts.sweep_metrics(lost)

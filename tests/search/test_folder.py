@@ -10,7 +10,7 @@ import pytest
 
 from search.errors import InfrastructureError, StudyBusyError, StudyMismatchError
 from search.folder import StudyFolder
-from search.record import write_record
+from search.record import write_draft, write_record
 from tests.search.test_record import make
 
 
@@ -46,6 +46,30 @@ def test_the_time_spent_adds_up_over_sittings(tmp_path: Path) -> None:
     times = iter([0.0, 0.0, 5.0])
     with StudyFolder(tmp_path, "a", clock=lambda: next(times)) as folder:
         assert folder.spent_s == 7.0 + 5.0
+
+
+def test_the_confirmation_has_a_time_of_its_own(tmp_path: Path) -> None:
+    times = iter([0.0, 0.0, 10.0, 14.0])
+    with StudyFolder(tmp_path, "a", clock=lambda: next(times)) as folder:
+        folder.spend_on("confirm")
+        folder.save_clock()
+    times = iter([0.0, 0.0, 5.0, 6.0, 6.0])
+    with StudyFolder(tmp_path, "a", clock=lambda: next(times)) as folder:
+        assert folder.accounts() == {"search": 15.0, "confirm": 4.0}
+        folder.spend_on("confirm")
+        assert folder.spent_s == 16.0 + 4.0
+
+
+def test_a_draft_stays_and_its_record_takes_its_place(tmp_path: Path) -> None:
+    with StudyFolder(tmp_path, "a") as folder:
+        path = folder.make_trial(3, make().digest)
+        write_draft(path, make())
+        assert folder.records() == []
+        assert folder.drafts() == [make()]
+        (path / "record.json").write_text(make().to_json())  # killed before the draft is removed
+        assert (folder.records(), folder.drafts()) == ([make()], [])
+        write_record(path, make())
+        assert [p.name for p in path.iterdir()] == ["record.json"]
 
 
 def test_folders_without_a_record_are_cleared_away(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from search.events import (
+    ConfirmStarted,
     Event,
     Notice,
     PhaseStarted,
@@ -17,7 +19,15 @@ from search.events import (
     TrialFinished,
     TrialStarted,
 )
-from search.live import LiveView, PlainView, Progress, finished_line, open_view, opening
+from search.live import (
+    LiveView,
+    PlainView,
+    Progress,
+    confirming,
+    finished_line,
+    open_view,
+    opening,
+)
 from tests.search import record_fixtures as fixtures
 
 
@@ -37,6 +47,7 @@ def started(seconds: float | None = 540.0) -> SweepStarted:
         max_trials=40,
         seconds=seconds,
         spent_s=60.0,
+        confirm_n=128,
     )
 
 
@@ -69,7 +80,10 @@ def plain_lines(width: int = 80) -> list[str]:
 
 def test_plain_lines_say_number_options_metric_verdict_and_reason() -> None:
     assert plain_lines() == [
-        "study toy on a toy CPU: latency_p50_s, at most 40 trials, at most 9:00",
+        (
+            "study toy on a toy CPU: latency_p50_s, at most 40 trials, about 9 minutes for the "
+            "search, then the confirmation on 128 unseen utterances"
+        ),
         "note: recipe [int4] is not for this device",
         "[0/40] fp32 eager dynamic b1: latency p50 400 ms, baseline",
         "[1/40] bf16 eager dynamic b4: latency p50 200 ms, PASS (P808 ≥ -2.0 %, n=16)",
@@ -105,6 +119,47 @@ def test_time_left_follows_the_clock() -> None:
     assert progress.budget_left_s() is None
 
 
+def confirm_started(seconds: float | None) -> ConfirmStarted:
+    return ConfirmStarted(n_contenders=3, n=128, about_s=250.0, seconds=seconds, spent_s=20.0)
+
+
+def test_the_confirmation_has_a_time_of_its_own() -> None:
+    clock = Clock()
+    progress = Progress(now=clock)
+    progress.take(started())
+    clock.now += 500
+    progress.take(confirm_started(None))
+    clock.now += 70
+    assert progress.time_said() == "1:10 of the confirmation, about 4:10 a contender"
+    progress.take(confirm_started(300.0))
+    clock.now += 10
+    assert progress.time_said() == "4:30 left for the confirmation"
+    assert confirming(confirm_started(300.0)) == (
+        "the search is over; confirming the best 3, one by one, on 128 unseen utterances: about "
+        "4:10 for the first, at most 4:40"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"confirm_n": 0}, "no confirmation (nothing can be exported)"),
+        ({"confirm_n": 32, "confirm_s": 60.0}, "32 unseen utterances, about 60 s"),
+        ({"seconds": None}, "at most 40 trials, then the confirmation"),
+    ],
+)
+def test_the_opening_says_what_the_time_is_for(changes: dict[str, Any], said: str) -> None:
+    assert said in opening(dataclasses.replace(started(), **changes))
+
+
+def test_what_shows_nothing_is_counted_apart() -> None:
+    progress = Progress(now=Clock())
+    for i, status in enumerate(("UNDECIDED", "UNGATED", "UNARMED", "UNARMED", "FAIL")):
+        found = fixtures.record(i, verdict=fixtures.verdict(status, ("so it is",)))
+        progress.take(TrialFinished(record=found))
+    assert progress.counted() == "1 FAIL, 1 UNDECIDED, 1 UNGATED, 2 UNARMED"
+
+
 def test_the_best_and_the_counts_follow_the_records() -> None:
     progress = Progress(now=Clock())
     assert progress.best_said() == "nothing accepted yet"
@@ -135,7 +190,7 @@ def test_a_resumed_sweep_knows_what_was_found_before() -> None:
     progress.take(resumed)
     assert progress.counted() == "2 accepted, 1 FAIL, 1 infeasible"
     assert progress.best_said().endswith("4.00 × the baseline")
-    assert opening(resumed).endswith("at most 9:00; 5 records known from before")
+    assert opening(resumed).endswith("128 unseen utterances; 5 records known from before")
 
 
 def test_a_confirmation_is_not_a_candidate() -> None:
@@ -168,7 +223,7 @@ def test_the_panel_shows_trial_phase_time_best_and_last_reason() -> None:
         "5 of 40: bf16 default dynamic b4 (search)",
         "synthesize",
         "2:10 until its deadline",
-        "7:40 left",
+        "7:40 left for the search",
         "4.00 × the baseline",
         "2 accepted, 1 FAIL, 1 infeasible",
         "trial 4: oom while measure",

@@ -103,6 +103,31 @@ def test_a_full_disk_leaves_the_old_file_whole(
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_a_record_from_before_the_looks_is_read() -> None:
+    values = json.loads(make().to_json())
+    del values["judged"]
+    assert TrialRecord.from_json(json.dumps(values)) == make()
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        ([], ""),
+        ([(8, "FAIL")], "settled at look 1 of 3: 8 of 32 utterances judged, 11 spoken"),
+        (
+            [(8, "UNDECIDED"), (16, "FAIL")],
+            "settled at look 2 of 3: 16 of 32 utterances judged, 11 spoken",
+        ),
+        ([(8, "UNDECIDED"), (16, "UNDECIDED"), (32, "FAIL")], ""),
+    ],
+)
+def test_a_record_says_at_which_look_it_was_settled(
+    looks: list[tuple[int, str]], said: str
+) -> None:
+    taken = [{"n": n, "status": status} for n, status in looks]
+    assert make(judged={"planned": [8, 16, 32], "looks": taken, "n_spoken": 11}).early == said
+
+
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().number = 4  # type: ignore[misc]

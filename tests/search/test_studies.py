@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from search.commands.studies import load_config_of, load_study, study_names
 from search.errors import InfrastructureError
 from search.exits import InputError
-from search.record import TrialRecord
 from tests.search import record_fixtures as fixtures
 
 
-def heard_again(trial: TrialRecord, number: int, speedup: float, status: str) -> TrialRecord:
-    """Return the record of a confirmation as the sweep writes it."""
-    turns: dict[str, Any] = {
-        "turns_baseline_latency_p50_s": {"unit": "", "samples": [0.4, 0.4]},
-        "turns_winner_latency_p50_s": {"unit": "", "samples": [0.1, 0.1]},
-    }
-    figures = {"speedup": speedup, "speedup_low": speedup, "speedup_high": speedup}
-    return dataclasses.replace(
-        trial,
-        number=number,
-        role="confirm",
-        digest=f"{number:016x}",
-        measurements={**trial.measurements, **turns},
-        metrics={**trial.metrics, **figures},
-        verdict=fixtures.verdict(status),
-    )
-
-
 def test_the_result_comes_back(tmp_path: Path) -> None:
-    fixtures.write_study(tmp_path)
+    records = fixtures.confirmed_records()
+    fixtures.write_study(tmp_path, records)
     found, damaged = load_study(tmp_path, "toy")
     assert damaged == []
-    assert found == fixtures.result()
+    assert found == fixtures.result(records)
     assert load_config_of(tmp_path, "toy")["model"] == "embedded"
     assert study_names(tmp_path) == ["toy"]
 
 
-def test_a_confirmation_is_found_again(tmp_path: Path) -> None:
+def test_a_contender_that_was_not_heard_again_is_no_winner(tmp_path: Path) -> None:
     records = fixtures.records()
-    fixtures.write_study(tmp_path, (*records, heard_again(records[2], 5, 3.9, "PASS")))
+    fixtures.write_study(tmp_path, records)
     found, _ = load_study(tmp_path, "toy")
-    assert found.winner == records[2]
-    assert found.confirmation is not None
-    assert (found.confirmation.speedup, found.confirmation.digest) == (3.9, records[2].digest)
+    assert (found.winner, found.confirmation, found.unconfirmed) == (None, None, records[2])
+    assert "run the same command again" in found.not_confirmed
+
+
+def test_a_confirmation_on_few_does_not_outdo_one_on_many(tmp_path: Path) -> None:
+    records = fixtures.records()
+    again = [
+        fixtures.heard_again(records[2], 5, status="FAIL"),
+        fixtures.heard_again(records[2], 6, n=32),
+    ]
+    fixtures.write_study(tmp_path, (*records, *again))
+    found, _ = load_study(tmp_path, "toy")
+    assert (found.winner, found.unconfirmed) == (None, records[1])
 
 
 @pytest.mark.parametrize(("speedup", "status"), [(0.9, "PASS"), (3.9, "FAIL")])
@@ -56,10 +46,9 @@ def test_a_refuted_winner_gives_way_to_the_next(
     tmp_path: Path, speedup: float, status: str
 ) -> None:
     records = fixtures.records()
-    fixtures.write_study(tmp_path, (*records, heard_again(records[2], 5, speedup, status)))
+    fixtures.write_study(tmp_path, (*records, fixtures.heard_again(records[2], 5, speedup, status)))
     found, _ = load_study(tmp_path, "toy")
-    assert found.winner == records[1]
-    assert found.confirmation is None
+    assert (found.winner, found.unconfirmed) == (None, records[1])
 
 
 def test_a_study_that_was_killed_before_its_baseline_is_said_so(tmp_path: Path) -> None:
@@ -71,6 +60,13 @@ def test_a_study_that_was_killed_before_its_baseline_is_said_so(tmp_path: Path) 
 def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run a sweep first"):
         load_study(tmp_path / "nowhere", "toy")
+
+
+def test_a_configuration_that_does_not_say_how_to_confirm_is_named(tmp_path: Path) -> None:
+    path = fixtures.write_study(tmp_path) / "study.json"
+    path.write_text('{"config": {"objectives": ["rtf"], "confirm": {"m": 1}}}')
+    with pytest.raises(InfrastructureError, match=r"study\.json does not say how to confirm"):
+        load_study(tmp_path, "toy")
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:

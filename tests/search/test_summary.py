@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from search.ranking import speedup
@@ -31,8 +29,9 @@ def test_the_sentences_say_what_won_why_and_what_was_rejected() -> None:
     won, why, rejected = summarise(fixtures.result()).sentences
     assert won == (
         "Trial 2 (bf16 default dynamic b4) won: latency p50 100 ms (3 runs, 90 ms to 110 ms) "
-        "against 400 ms (3 runs, 360 ms to 440 ms), 4.00 times faster than the baseline, "
-        "not confirmed."
+        "against 400 ms (3 runs, 360 ms to 440 ms), 4.00 times faster than the baseline; timed "
+        "again in turn with the baseline, 3.90 times (3.60 to 4.00 over 3 pairs), and PASS on "
+        "unseen prompts (n=128)."
     )
     assert why == (
         "What made it so: compile=default, 2.00 times faster than trial 1, which differs in "
@@ -55,9 +54,41 @@ def test_a_confirmed_winner_says_so() -> None:
     won = summarise(fixtures.result(confirmation=confirmation)).sentences[0]
     assert "timed again in turn with the baseline, 3.90 times (3.60 to 4.00 over 3 pairs)" in won
     assert "PASS on unseen prompts (n=16)" in won
-    unread = dataclasses.replace(confirmation, verdict=None)
-    won = summarise(fixtures.result(confirmation=unread)).sentences[0]
-    assert "unseen prompts were not reached" in won
+    assert won.endswith("(n=16); confirmed on n = 16 utterances only.")
+
+
+def test_the_best_is_no_winner_until_it_is_confirmed() -> None:
+    summary = summarise(fixtures.unconfirmed())
+    assert [row[0] for row in summary.rows] == ["baseline", "unconfirmed"]
+    said, why, _ = summary.sentences
+    assert said.startswith(
+        "Not confirmed, so nothing can be exported yet: trial 2 (bf16 default dynamic b4) is the "
+        "best so far: latency p50 100 ms"
+    )
+    assert said.endswith("the baseline. Its confirmation is not finished: run it again.")
+    assert why.startswith("What made it so: compile=default")
+
+
+def test_contenders_that_were_all_refuted_are_told() -> None:
+    nobody = fixtures.result(
+        winner=None, confirmation=None, not_confirmed="the best 3 were judged again"
+    )
+    said = summarise(nobody).sentences[0]
+    assert said == "Nothing won: the best 3 were judged again; nothing can be exported."
+
+
+def test_what_shows_nothing_is_told_apart_from_what_was_rejected() -> None:
+    odd = [
+        fixtures.record(10 + i, verdict=fixtures.verdict(status, ("so it is",)))
+        for i, status in enumerate(("UNDECIDED", "UNGATED", "UNARMED", "UNARMED"))
+    ]
+    said = summarise(fixtures.result((*fixtures.records(), *odd))).sentences[2]
+    assert said == (
+        "2 of 8 candidates were accepted; rejected: 1 × FAIL dnsmos_p808, 1 × oom; UNDECIDED "
+        "(more utterances would tell): 1, of which by 1 × dnsmos_p808; UNGATED (a measurement is "
+        "missing): 1, of which by 1 × dnsmos_p808; UNARMED (the gate did not tell good from bad on "
+        "this baseline): 2, of which by 2 × dnsmos_p808."
+    )
 
 
 def test_without_a_winner_the_nearest_miss_is_named() -> None:
@@ -174,4 +205,4 @@ def test_an_ungated_trial_has_a_reason() -> None:
     assert verdict_text(ungated) == "UNGATED"
     _, why, rejected = summarise(fixtures.result((fixtures.baseline(), ungated))).sentences
     assert "the gate had nothing to judge" in why
-    assert "1 × UNGATED" in rejected
+    assert "UNGATED (a measurement is missing): 1." in rejected
