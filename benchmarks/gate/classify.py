@@ -1,0 +1,277 @@
+"""Speak and score real configurations of the embedded voice, for the gate to tell apart.
+
+    python -m benchmarks.gate.classify --device cuda:0 --out DIR --minutes 4
+
+Every configuration speaks the same 272 prompts with two seeds, and is scored as in a sweep, except
+that words are heard in batches (``hearing``). Ends in time with what it has, and goes on from there
+when run again. Writes ``classify.jsonl.gz``; ``benchmarks.gate.confusion`` judges it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate import scorefile
+from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
+from benchmarks.gate.hearing import BatchedEar
+from benchmarks.gate.pool import PROMPTS
+from benchmarks.gate.scoring import write_clips
+from benchmarks.gate.voices import Spoken, speak_options
+from benchmarks.provenance import provenance
+from evaluation import asr
+from evaluation.guards import Limits, transcript_trips
+from evaluation.judge import Judge
+from evaluation.metrics.wer import count_word_errors
+from evaluation.prompts import Prompt, load_prompts, prompt_digest
+from evaluation.scores import Clip, UtteranceScores
+
+MAX_CHARACTERS = 199
+"""The longest texts cost most of the time and say nothing that the others do not."""
+N_SEEDS = 2
+SEED = 10_000
+FILE = "classify.jsonl.gz"
+N_COMPARED = 32
+RESERVE_S = 10.0
+
+Header = dict[str, Any]
+
+
+class OutOfTimeError(Exception):
+    """The minutes are up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a speaking process is given."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    device: str
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What it gives back: clips with what was heard in them, or why there are none."""
+
+    name: str
+    clips: tuple[Clip, ...] = ()
+    transcripts: tuple[str, ...] = ()
+    refused: str = ""
+    failed: str = ""
+    spoke_s: float = 0.0
+    heard_s: float = 0.0
+
+
+def utterances(n: int | None) -> tuple[Prompt, ...]:
+    """Return prompts times seeds, those of like length together, so that batches end together."""
+    prompts = load_prompts(PROMPTS, n=n, max_characters=MAX_CHARACTERS)
+    doubled = [replace(p, id=f"{p.id}.{turn}") for turn in range(N_SEEDS) for p in prompts]
+    return tuple(sorted(doubled, key=lambda p: (len(p.text), p.id)))
+
+
+@cache
+def _ear(device: str) -> BatchedEar:
+    return BatchedEar(device)
+
+
+def speak(job: Job) -> Said:
+    """Speak one configuration and hear it; runs in a process of its own."""
+    from tts.errors import InapplicableError
+
+    began = time.perf_counter()
+    try:
+        spoken = list(speak_options(job.prompts, SEED, CONFIGURATIONS[job.name], job.device))
+        spoke_s = time.perf_counter() - began
+        heard = _ear(job.device).transcribe([s.samples for s in spoken])
+    except InapplicableError as error:
+        return Said(name=job.name, refused=str(error))
+    except Exception as error:  # noqa: BLE001 - one broken configuration must not end the rest
+        return Said(name=job.name, failed=f"{type(error).__name__}: {error}"[:500])
+    return Said(
+        name=job.name,
+        clips=tuple(_write(job, spoken)),
+        transcripts=tuple(heard),
+        spoke_s=spoke_s,
+        heard_s=time.perf_counter() - began - spoke_s,
+    )
+
+
+def _write(job: Job, spoken: Sequence[Spoken]) -> list[Clip]:
+    folder = job.folder / str(list(CONFIGURATIONS).index(job.name))
+    folder.mkdir()
+    return write_clips(folder, job.prompts, spoken)
+
+
+def with_words(scores: UtteranceScores, reference: str, heard: str) -> UtteranceScores:
+    """Add to an utterance's scores what was heard, as the judge would."""
+    errors, words = count_word_errors(reference, heard)
+    trips = transcript_trips(heard, reference, Limits())
+    return replace(scores, wer_errors=errors, wer_words=words, guards=(*scores.guards, *trips))
+
+
+class Collection:
+    """The file of scores as it grows, written whole after each configuration.
+
+    Args:
+        path: The file.
+        header: What everything in it has in common, its ``identity`` above all.
+
+    Raises:
+        ScoreFileError: There is a file of another voice, judge or set of prompts.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path, self.header = path, header
+        self.scores: dict[str, list[UtteranceScores]] = {}
+        self.header |= {"refused": {}, "failed": {}, "seconds": {}}
+        if path.exists():
+            known, self.scores = scorefile.read(path)
+            if known["identity"] != header["identity"]:
+                raise scorefile.ScoreFileError(
+                    f"{path} is of another voice, judge or device: remove it or change --out"
+                )
+            self.header |= {key: known[key] for key in ("refused", "seconds", "same_words")}
+
+    def missing(self) -> list[str]:
+        """Return what is not there yet; what was refused will be refused again."""
+        done = {*self.scores, *self.header["refused"]}
+        return [name for name in CONFIGURATIONS if name not in done]
+
+    def add(self, said: Said, scores: Sequence[UtteranceScores], scored_s: float) -> None:
+        """Take in one configuration and write the file."""
+        self.scores[said.name] = [scorefile.as_kept(item) for item in scores]
+        spent = {"speak": said.spoke_s, "hear": said.heard_s, "score": scored_s}
+        self.header["seconds"][said.name] = {k: round(v, 1) for k, v in spent.items()}
+        self.save()
+
+    def save(self) -> None:
+        """Write everything, in the order of the configurations."""
+        ordered = {name: self.scores[name] for name in CONFIGURATIONS if name in self.scores}
+        scorefile.write(self.path, self.header, ordered)
+
+
+def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline: float) -> None:
+    """Score what comes until everything is there.
+
+    Raises:
+        OutOfTimeError: The deadline came first.
+    """
+
+    def watch(_done: int, _total: int) -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
+
+    for item in said:
+        print(f"{item.name}: {item.refused or item.failed or 'spoken'}", flush=True)
+        if item.refused or item.failed:
+            kind = "refused" if item.refused else "failed"
+            collection.header[kind][item.name] = item.refused or item.failed
+            collection.save()
+            continue
+        began = time.perf_counter()
+        found = judge.score(item.clips, on_progress=watch)
+        scores = [
+            with_words(s, clip.reference, heard)
+            for s, clip, heard in zip(found, item.clips, item.transcripts, strict=True)
+        ]
+        if item.name == BASELINE:
+            collection.header["same_words"] = compare_words(item)
+        collection.add(item, scores, time.perf_counter() - began)
+        for clip in item.clips:
+            clip.wav_path.unlink()
+        watch(0, 0)
+
+
+def compare_words(said: Said) -> dict[str, int]:
+    """Count clips in which the batched ear wrote what the judge's own ear writes."""
+    from evaluation.audio import read_clip
+
+    recogniser = asr.load("embedded")
+    step = max(1, len(said.clips) // N_COMPARED)
+    pairs = list(zip(said.clips, said.transcripts, strict=True))[::step]
+    same = sum(recogniser.transcribe(read_clip(clip.wav_path)) == text for clip, text in pairs)
+    return {"same": same, "n": len(pairs)}
+
+
+def _until(deadline: float, results: Any) -> Iterator[Said]:  # noqa: ANN401 - a pool's iterator
+    """Yield results as they come.
+
+    Raises:
+        OutOfTimeError: None came before the deadline.
+    """
+    while True:
+        try:
+            yield results.next(timeout=max(0.1, deadline - time.monotonic()))
+        except StopIteration:
+            return
+        except multiprocessing.TimeoutError:
+            raise OutOfTimeError from None
+
+
+def run(args: argparse.Namespace, judge: Judge) -> Collection:
+    """Speak and score what is missing, until the minutes are up."""
+    from tts.embedded import weights
+
+    deadline = time.monotonic() + 60 * args.minutes - RESERVE_S
+    prompts = utterances(args.n)
+    judge.start()
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="gate-") as folder,
+        context.Pool(args.speakers) as speakers,
+    ):
+        identity = {
+            "prompts": prompt_digest(prompts),
+            "voice": weights.fingerprint(weights.DEFAULT_DIRECTORY),
+            "device": args.device.partition(":")[0],
+            "judge": judge.provenance(),
+        }
+        header = {**provenance(), "identity": identity, "same_words": None}
+        collection = Collection(args.out / FILE, header)
+        names = [name for name in collection.missing() if not args.only or name in args.only]
+        jobs = [
+            Job(name=name, prompts=prompts, device=args.device, folder=Path(folder))
+            for name in names
+        ]
+        collection.header["options"] = dict(CONFIGURATIONS)
+        results = speakers.imap_unordered(speak, jobs, chunksize=1)
+        try:
+            collect(collection, _until(deadline, results), judge, deadline)
+        except OutOfTimeError:
+            print("the minutes are up; run the same command again to go on")
+    return collection
+
+
+def main() -> None:
+    """Speak and score; see the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the file")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--n", type=int, help="prompts; all of them where not given")
+    parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, help="configurations")
+    parser.add_argument("--speakers", type=int, default=2, help="processes that speak")
+    parser.add_argument("--workers", type=int, default=0, help="of the judge; 0 leaves some cores")
+    args = parser.parse_args()
+    workers = args.workers or max(1, len(os.sched_getaffinity(0)) - args.speakers)
+    with Judge("embedded", workers, metrics=("guards", "dnsmos")) as judge:
+        collection = run(args, judge)
+    left = collection.missing()
+    print(
+        f"{len(collection.scores)} configurations scored, {len(left)} left; words as the judge's "
+        f"own ear heard them: {collection.header['same_words']}"
+    )
+
+
+if __name__ == "__main__":
+    main()
