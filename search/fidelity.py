@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.fidelity import FidelityStats, Sketch, compare, sketch, summarise
+from evaluation.drift import Sketch, compare, sketch
+from evaluation.fidelity import FidelityStats, summarise
 
 if TYPE_CHECKING:
     from tts.types import GivenSentence, TokenScorer, Utterance

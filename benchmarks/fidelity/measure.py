@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.fidelity.damages import DAMAGES
 from benchmarks.provenance import provenance
-from evaluation.fidelity import Sketch, compare, sketch, summarise
+from evaluation.drift import Sketch, compare, sketch
+from evaluation.fidelity import summarise
 from evaluation.prompts import load_prompts
 from tts.build import build
 from tts.options import Options

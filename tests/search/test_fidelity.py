@@ -32,10 +32,8 @@ class Model:
     end_token = 40
 
     def __init__(self, shift: float = 0.0) -> None:
-        self.shift, self.asked = (
-            shift,
-            [GivenSentence(utterance=UTTERANCES[0], sentence=0, tokens=())],
-        )
+        self.shift = shift
+        self.asked: list[GivenSentence] = []
 
     def log_probabilities(self, given: Sequence[GivenSentence]) -> Iterator[LogProbs]:
         self.asked = list(given)
