@@ -22,6 +22,12 @@ _ACTIVE_RANGE_DB = 35.0
 """A frame this far below the loud ones is a pause."""
 _LOUD_RANGE_DB = 20.0
 """A frame no further below the loud ones is heard beside them."""
+_NOISE_RANGE_DB = 15.0
+_NOISE_FLATNESS = 0.4
+"""Of the spectrum: white noise has 0.56 in a frame, a voice below 0.01, consonants up to 0.3."""
+
+_FLATNESS_FROM_BIN = 3
+"""Below 100 Hz there is nothing to compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,8 @@ class Features:
         noise_floor_dbfs: 10th percentile of the frame level, not below QUIETEST_DBFS.
         voiced_share: Voiced frames among the active ones, 0 to 1.
         unvoiced_run_s: Longest stretch of loud frames without a voice.
+        noise_run_s: Longest stretch of loud frames whose spectrum is as flat as noise.
+        speech_s: From the first active frame to the last.
         internal_silence_s: Longest pause between active frames.
         edge_silence_s: The longer of the silent head and the silent tail.
         clipped_share: Samples at full scale, 0 to 1.
@@ -50,6 +58,8 @@ class Features:
     noise_floor_dbfs: float = QUIETEST_DBFS
     voiced_share: float = 0.0
     unvoiced_run_s: float = 0.0
+    noise_run_s: float = 0.0
+    speech_s: float = 0.0
     internal_silence_s: float = 0.0
     edge_silence_s: float = 0.0
     clipped_share: float = 0.0
@@ -82,6 +92,8 @@ def measure_features(samples: Samples) -> Features:
         noise_floor_dbfs=max(QUIETEST_DBFS, float(np.percentile(level, 10))),
         voiced_share=float(voiced[active].mean()) if active.any() else 0.0,
         unvoiced_run_s=_longest_run_s(active & (level > top - _LOUD_RANGE_DB) & ~voiced),
+        noise_run_s=_longest_run_s(_is_noise(frames, active & (level > top - _NOISE_RANGE_DB))),
+        speech_s=_extent_s(active),
         internal_silence_s=internal,
         edge_silence_s=edge,
         clipped_share=float((np.abs(samples) >= 0.999).mean()),
@@ -124,6 +136,22 @@ def _voiced(frames: Frames) -> npt.NDArray[np.bool_]:
     scaled = correlation[:, lags] * (size / (size - lags))
     peak = scaled.max(axis=1) / np.maximum(correlation[:, 0], 1e-12)
     return np.asarray(peak > 0.5)
+
+
+def _is_noise(frames: Frames, loud: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Say of each frame whether it is loud and its spectrum is flat; shape (n_frames,)."""
+    windowed = frames[loud] * np.hanning(frames.shape[1])
+    power = np.abs(np.fft.rfft(windowed, axis=1)[:, _FLATNESS_FROM_BIN:]) ** 2 + 1e-10
+    flatness = np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1)
+    noise = np.zeros(len(frames), dtype=bool)
+    noise[loud] = flatness > _NOISE_FLATNESS
+    return noise
+
+
+def _extent_s(active: npt.NDArray[np.bool_]) -> float:
+    """Return the time from the first active frame to the last."""
+    positions = np.flatnonzero(active)
+    return float(positions[-1] - positions[0] + 1) * HOP_S if len(positions) else 0.0
 
 
 def _longest_run_s(marked: npt.NDArray[np.bool_]) -> float:

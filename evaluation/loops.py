@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,27 @@ def _longest_run(chunks: list[tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
         if run > longest:
             longest, value = run, chunk
     return longest, value
+
+
+def longest_token_repeat(tokens: Sequence[int]) -> tuple[int, ...]:
+    """Return the longest stretch of speech tokens that stands a second time further on.
+
+    A token that is held is a stretch of itself, so a voice that is stuck is found as well.
+
+    Args:
+        tokens: Of one sentence.
+    """
+    row = np.asarray(tokens)
+    best: tuple[int, ...] = ()
+    for lag in range(1, len(row)):
+        if len(row) - lag <= len(best):
+            break
+        changes = np.flatnonzero(np.concatenate([[True], row[lag:] != row[:-lag], [True]]))
+        lengths = np.diff(changes) - 1
+        if lengths.max() > len(best):
+            start = int(changes[lengths.argmax()])
+            best = tuple(row[start : start + int(lengths.max())].tolist())
+    return best
 
 
 def lag_correlation(samples: Samples) -> float:

@@ -22,6 +22,7 @@ class Clip:
         reference: What should be heard, curated and normalised; never empty.
         n_truncated: Sentences that reached the token cap without an end of speech.
         n_tokens: Speech tokens decoded; 0 where the model has none.
+        tokens: They themselves, sentence by sentence, for the guard against loops; may be empty.
         render_path: The *baseline's* tokens rendered by the candidate's vocoder.
         baseline_render_path: The same tokens rendered by the baseline's vocoder: the PESQ
             reference. PESQ is taken between these two only, because two samplings of one
@@ -33,6 +34,7 @@ class Clip:
     reference: str
     n_truncated: int = 0
     n_tokens: int = 0
+    tokens: tuple[tuple[int, ...], ...] = ()
     render_path: Path | None = None
     baseline_render_path: Path | None = None
 
@@ -44,7 +46,9 @@ class UtteranceScores:
     Args:
         utterance_id: The clip's.
         duration_s: Length of the audio; None when the file could not be read.
-        dnsmos_ovrl: Overall MOS by DNSMOS P.835, 1 to 5.
+        speech_s: From the first sound to the last; 0 where there is none.
+        dnsmos_ovrl: Overall MOS by DNSMOS P.835, 1 to 5; robust, as all four are: the whole clip
+            at one level (``evaluation.metrics.dnsmos``).
         dnsmos_p808: MOS by DNSMOS P.808, 1 to 5.
         dnsmos_sig: Speech quality by DNSMOS P.835.
         dnsmos_bak: Background quality by DNSMOS P.835.
@@ -62,6 +66,7 @@ class UtteranceScores:
 
     utterance_id: str
     duration_s: float | None = None
+    speech_s: float | None = None
     dnsmos_ovrl: float | None = None
     dnsmos_p808: float | None = None
     dnsmos_sig: float | None = None

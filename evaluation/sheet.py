@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.guards import Limits, transcript_trips
+from evaluation.content_guards import transcript_trips
+from evaluation.guards import Limits
 from evaluation.judge_child import AUDIO, Measured
 from evaluation.metrics.base import Value
 from evaluation.scores import Clip, UtteranceScores

@@ -235,6 +235,7 @@ class Judging:
             reference=self.brief.references[utterance_id],
             n_truncated=told["n_truncated"],
             n_tokens=told["n_tokens"],
+            tokens=tuple(map(tuple, told["tokens"])),
             render_path=folder / render if both and render else None,
             baseline_render_path=paired if both else None,
         )

@@ -77,7 +77,7 @@ class Scoring:
 
 def clip_key(clip: Clip) -> str:
     """Return a content address of everything a score depends on."""
-    parts: list[Any] = [clip.reference, clip.n_truncated, clip.n_tokens]
+    parts: list[Any] = [clip.reference, clip.n_truncated, clip.n_tokens, clip.tokens]
     parts += [_checksum(p) for p in (clip.wav_path, clip.render_path, clip.baseline_render_path)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -8,15 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from evaluation.content_guards import length_trips, token_trips, transcript_trips
 from evaluation.features import QUIETEST_DBFS, measure_features
 from evaluation.guards import (
     Limits,
     RelativeLimits,
     clip_trips,
     relative_trips,
-    transcript_trips,
 )
-from evaluation.loops import compression_ratio, lag_correlation, longest_repeat
+from evaluation.loops import (
+    compression_ratio,
+    lag_correlation,
+    longest_repeat,
+    longest_token_repeat,
+)
 from evaluation.scores import UtteranceScores
 from tests.evaluation.sounds import RATE, voice
 
@@ -83,9 +88,31 @@ def test_noise_is_not_voice(noise_s: float, trips: bool) -> None:
     assert "noise_burst" in found
 
 
-@pytest.mark.parametrize(("noise_s", "trips"), [(0.65, ["noise_burst"]), (0.5, [])])
-def test_a_burst_of_noise(noise_s: float, trips: list[str]) -> None:
+def breath(seconds: float) -> Samples:
+    """Return noise that is as loud as speech and falls by 6 dB an octave above 500 Hz."""
+    spectrum = np.fft.rfft(hiss(seconds))
+    hertz = np.fft.rfftfreq(round(seconds * RATE), 1 / RATE)
+    spectrum /= 1 + hertz / 500.0
+    shaped = np.fft.irfft(spectrum, round(seconds * RATE))
+    return (0.1 * shaped / shaped.std()).astype(np.float32)
+
+
+@pytest.mark.parametrize(("noise_s", "trips"), [(0.2, ["noise_burst"]), (0.1, [])])
+def test_a_burst_of_white_noise(noise_s: float, trips: list[str]) -> None:
     assert names(np.concatenate([voice(3.0, 1), hiss(noise_s), voice(3.0, 2)])) == trips
+
+
+@pytest.mark.parametrize(("noise_s", "trips"), [(0.8, ["noise_burst"]), (0.5, [])])
+def test_a_burst_of_noise_that_is_not_white(noise_s: float, trips: list[str]) -> None:
+    assert names(np.concatenate([voice(3.0, 1), breath(noise_s), voice(3.0, 2)])) == trips
+
+
+@pytest.mark.parametrize(("level", "trips"), [(0.4, ["noise_burst"]), (0.02, [])])
+def test_a_burst_of_noise_on_top_of_speech(level: float, trips: list[str]) -> None:
+    sound = voice(4.0, 1)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE // 2)
+    sound[RATE : RATE + len(noise)] += (level / 0.1 * noise).astype(np.float32)
+    assert [name for name in names(sound.clip(-0.99, 0.99)) if name != "flat_runs"] == trips
 
 
 @pytest.mark.parametrize(("pause_s", "trips"), [(1.65, ["silence"]), (1.3, [])])
@@ -150,6 +177,59 @@ def test_longest_repeat(text: str, phrase: str, times: int) -> None:
     assert (found.phrase, found.times) == (phrase, times)
 
 
+def test_the_longest_stretch_of_tokens_that_comes_again() -> None:
+    assert longest_token_repeat([]) == ()
+    assert longest_token_repeat([1, 2, 3]) == ()
+    assert longest_token_repeat([1, 2, 3, 9, 1, 2, 8]) == (1, 2)
+    assert longest_token_repeat([7, 1, 2, 3, 1, 2, 3, 1, 2, 8]) == (1, 2, 3, 1, 2)
+    assert longest_token_repeat([5, 5, 5, 5]) == (5, 5, 5)
+    random = np.random.default_rng(0).integers(10_000, size=200).tolist()
+    assert len(longest_token_repeat(random)) <= 2
+    assert longest_token_repeat([*random, *random]) == tuple(random)
+
+
+PHRASE = list(range(100, 140))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "trips"),
+    [
+        ([], False),
+        (PHRASE, False),
+        (PHRASE + PHRASE[:15], False),  # 0.6 s at 25 tokens a second
+        (PHRASE + PHRASE[:25], True),
+        ([*PHRASE, 1, 2, 3, *PHRASE], True),
+        (PHRASE + [7] * 35 + [8], False),  # a pause
+        (PHRASE + [7] * 60 + [8], True),  # stuck
+    ],
+)
+def test_a_loop_in_the_speech_tokens(tokens: list[int], trips: bool) -> None:
+    found = token_trips([tokens], len(tokens) / 25, Limits())
+    assert [trip.partition(":")[0] for trip in found] == ["token_loop"] * trips
+
+
+def test_a_sentence_that_stands_twice_in_the_text_is_no_loop() -> None:
+    assert token_trips([PHRASE, PHRASE], 2 * len(PHRASE) / 25, Limits()) == ()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reference", "trips"),
+    [
+        (3.9, "yes please do", False),  # 3 x (0.5 + 13 x 0.07) = 4.23
+        (4.3, "yes please do", True),
+        (1.9, "yes", False),
+        (2.2, "yes", True),
+        (9.0, "$35.50", False),  # "thirty five dollars and fifty cents"
+        (20.0, "$35.50", True),
+    ],
+)
+def test_speech_without_end_is_told_without_a_baseline(
+    seconds: float, reference: str, trips: bool
+) -> None:
+    found = length_trips(seconds, reference, Limits())
+    assert [trip.partition(":")[0] for trip in found] == ["runaway"] * trips
+
+
 def test_compression_ratio() -> None:
     assert compression_ratio("") == 0.0
     assert compression_ratio("the quick brown fox jumps over the lazy dog") < 1.2
@@ -181,6 +261,8 @@ def test_a_loop_in_the_words(transcript: str, reference: str, trips: list[str]) 
         ({"duration_s": 2.0 * 0.71}, []),
         ({"duration_s": 2.0 * 1.39}, []),
         ({"duration_s": 2.0 * 1.41}, ["duration_ratio"]),
+        ({"duration_s": 2.0 * 2.99}, ["duration_ratio"]),
+        ({"duration_s": 2.0 * 3.01}, ["runaway"]),
         ({"noise_floor_dbfs": -54.5}, []),
         ({"noise_floor_dbfs": -53.5}, ["noise_floor"]),
         ({"noise_floor_dbfs": None}, []),
@@ -200,6 +282,23 @@ def test_a_syllable_more_in_a_one_word_prompt_is_no_lost_word() -> None:
     assert relative_trips(base, longer, RelativeLimits()) == ()
     much_longer = dataclasses.replace(base, duration_s=0.85)
     assert len(relative_trips(base, much_longer, RelativeLimits())) == 1
+
+
+def test_silence_does_not_stand_for_words_that_are_missing() -> None:
+    base = UtteranceScores(utterance_id="a", duration_s=2.2, speech_s=2.0)
+    padded = dataclasses.replace(base, duration_s=3.3)
+    assert relative_trips(base, padded, RelativeLimits()) == ()
+    half = dataclasses.replace(base, speech_s=1.0)
+    (trip,) = relative_trips(base, half, RelativeLimits())
+    assert trip == "duration_ratio: 0.50 of the baseline's (0.7 to 1.4)"
+    mute = dataclasses.replace(base, speech_s=0.0)
+    assert len(relative_trips(base, mute, RelativeLimits())) == 1
+
+
+def test_the_extent_of_speech() -> None:
+    sound = np.concatenate([silence(0.5), voice(2.0), silence(1.0)])
+    assert measure_features(sound).speech_s == pytest.approx(1.95, abs=0.1)  # it begins with 50 ms
+    assert measure_features(silence(2.0)).speech_s == 0.0
 
 
 def test_the_noise_floor_of_a_short_clip_may_move_further() -> None:
