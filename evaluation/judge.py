@@ -91,11 +91,14 @@ class Judge:
         clips: Sequence[Clip],
         *,
         on_progress: Callable[[int, int], None] | None = None,
+        metrics: Sequence[str] | None = None,
     ) -> list[UtteranceScores]:
         """Judge clips.
 
         Args:
             clips: What to judge.
+            metrics: Some of this judge's metrics, such as the guards as a first screen; None is
+                all of them. What was not asked for is None in the scores and no failure.
             on_progress: Called with (clips done, clips in all) after each clip.
 
         Returns:
@@ -104,12 +107,17 @@ class Judge:
 
         Raises:
             JudgeError: A metric cannot be loaded, or the children die before they are ready.
+            ValueError: A metric is not one of this judge's.
         """
+        wanted = self._metrics if metrics is None else tuple(metrics)
+        foreign = [name for name in wanted if name not in self._metrics]
+        if foreign:
+            raise ValueError(f"this judge has no metric {foreign[0]!r}: it has {self._metrics}")
         if not clips:
             return []
         self.start()
         self._deaths.clear()
-        sheets = [Sheet(clip, self._metrics) for clip in clips]
+        sheets = [Sheet(clip, wanted) for clip in clips]
         waiting = list(reversed(sheets))
         n_told = 0
         try:

@@ -249,6 +249,14 @@ def test_a_metric_that_does_not_load_is_an_error_and_never_left_out(
         judge.score(clips(wav, "fine"))
 
 
+def test_some_of_the_metrics_alone(judge: Judge, wav: Path) -> None:
+    (scores,) = judge.score(clips(wav, "raise"), metrics=(HARMLESS,))
+    assert scores.failures == {}
+    assert scores.extra == {"harmless": 1.0}
+    with pytest.raises(ValueError, match="this judge has no metric 'wer'"):
+        judge.score(clips(wav, "fine"), metrics=("wer",))
+
+
 def test_no_clips_need_no_children() -> None:
     with Judge("none", 1, 20.0, metrics=("mos",)) as judge:
         assert judge.score([]) == []

@@ -1,0 +1,229 @@
+"""Arming: a gate proves on the user's own baseline that it tells good from bad.
+
+The baseline heard again with other seeds must pass against itself, every damaged copy of the
+baseline must be turned down, and every harmless copy must pass. A gate that fails any of this is
+unarmed: it names what it missed, and nothing may pass it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation import statistics
+from evaluation.canaries import CANARIES, Canary
+from evaluation.canary_trials import Judged, Scorer, judge_canaries
+from evaluation.comparisons import MOS_METRICS
+from evaluation.gate import decide
+from evaluation.scores import Clip, UtteranceScores
+from evaluation.verdict import Bound, GateConfig, Verdict
+from evaluation.wording import label
+
+__all__ = ["Arming", "Judged", "Scorer", "arm"]
+
+SMALL_LOSS_PCT = 2.0
+"""A loss that a good gate accepts: how many utterances that takes is told with every arming."""
+
+AGAIN_POWER = 0.95
+"""How often the baseline should pass against itself at the n that is advised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arming:
+    """Whether a gate may be believed on this baseline, and how that is known.
+
+    Args:
+        armed: Whether the baseline passed, all damage was turned down and all else accepted.
+        missed: One sentence for each of these that went wrong; empty when armed.
+        again: The verdict on the baseline heard again with other seeds; None where it was not.
+        sigma_pct: By metric, the standard deviation of one paired difference between the two
+            hearings, in the unit of its bound: percent, or points for ``wer``.
+        canaries: What was said to each canary.
+        n: Utterances of the baseline.
+        n_small_loss: Utterances that accept a true loss of 2 % with a power of 80 %, by the larger
+            DNSMOS sigma; None when the budget does not allow that loss, or without a sigma.
+        n_judged: Damaged and harmless copies that were scored by every metric.
+        seconds: What the canaries took.
+    """
+
+    armed: bool
+    missed: tuple[str, ...]
+    again: Verdict | None
+    sigma_pct: Mapping[str, float]
+    canaries: tuple[Judged, ...]
+    n: int
+    n_small_loss: int | None
+    n_judged: int
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """Say in one sentence whether the gate is armed, and what it was tried on."""
+        if not self.armed:
+            return f"the gate is UNARMED: {' '.join(self.missed)}"
+        n_damages = sum(not canary.harmless for canary in self.canaries)
+        n_harmless = len(self.canaries) - n_damages
+        sigmas = ", ".join(
+            f"{label(m)} {self.sigma_pct[m]:.1f} %" for m in MOS_METRICS if self.sigma_pct
+        )
+        itself = f"the baseline passes against itself (sigma {sigmas}, n={self.n})"
+        if self.again is None:
+            itself = f"the baseline was not judged against itself (n={self.n})"
+        said = f"; accepting a true loss of {SMALL_LOSS_PCT:g} % takes n={self.n_small_loss}"
+        return (
+            f"the gate is armed: {itself}, "
+            f"it turns down {n_damages} kinds of damage and accepts {n_harmless} harmless "
+            f"changes{said if self.n_small_loss else ''}"
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return a mapping of JSON types."""
+        mapping = dataclasses.asdict(self)
+        mapping["missed"] = list(self.missed)
+        mapping["again"] = self.again and self.again.to_mapping()
+        mapping["canaries"] = [dataclasses.asdict(canary) for canary in self.canaries]
+        return mapping
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Arming:
+        """Read what ``to_mapping`` wrote.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+            KeyError: One of the nested ones is missing.
+        """
+        nested = {
+            "missed": tuple(mapping["missed"]),
+            "again": mapping["again"] and Verdict.from_mapping(mapping["again"]),
+            "canaries": tuple(Judged(**canary) for canary in mapping["canaries"]),
+        }
+        return cls(**{**mapping, **nested})
+
+
+def arm(
+    clips: Sequence[Clip],
+    baseline: Sequence[UtteranceScores],
+    again: Sequence[UtteranceScores] | None,
+    scorer: Scorer,
+    config: GateConfig,
+    *,
+    canaries: Sequence[Canary] = CANARIES,
+    harmless_n: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Arming:
+    """Try a gate on a baseline.
+
+    Args:
+        clips: The baseline's audio.
+        baseline: Its scores, in the clips' order.
+        again: Scores of the same prompts spoken by the same baseline with other seeds; None where
+            there is no second hearing, and then nothing is known of the baseline's own spread.
+        scorer: Scores the canaries, as it scored the baseline; it must have the guards.
+        config: The gate.
+        canaries: What to try.
+        harmless_n: A harmless copy that passes on this many utterances is not judged further;
+            None judges it on all. Fewer utterances make a pass harder, so this saves time and
+            excuses nothing.
+        clock: Seconds.
+
+    Raises:
+        ValueError: Clips and scores are not of the same utterances, or there are none.
+        AudioError: A clip of the baseline cannot be read.
+    """
+    if [clip.utterance_id for clip in clips] != [item.utterance_id for item in baseline]:
+        raise ValueError("the baseline's clips and scores are not of the same utterances")
+    began = clock()
+    verdict = None if again is None else decide(baseline, again, config)
+    found, n_judged = judge_canaries(
+        canaries, clips, baseline, scorer, config, harmless_n=harmless_n
+    )
+    itself = [] if verdict is None else _not_itself(verdict, config)
+    missed = (*itself, *(_miss(one) for one in found if not one.is_right))
+    sigma_pct = _sigmas(verdict)
+    return Arming(
+        armed=not missed,
+        missed=missed,
+        again=verdict,
+        sigma_pct=sigma_pct,
+        canaries=found,
+        n=len(clips),
+        n_small_loss=_n_small_loss(sigma_pct, config),
+        n_judged=n_judged,
+        seconds=clock() - began,
+    )
+
+
+def _sigmas(verdict: Verdict | None) -> dict[str, float]:
+    """Return the spread of each compared quantity between two hearings."""
+    bounds = verdict.bounds if verdict is not None else ()
+    return {bound.metric: bound.sigma_pct for bound in bounds if bound.metric != "bad_utterances"}
+
+
+def _not_itself(verdict: Verdict, config: GateConfig) -> list[str]:
+    """Say what is wrong when the baseline does not pass against itself, and what would help."""
+    if verdict.status == "PASS":
+        return []
+    said = " ".join(verdict.reasons)
+    word = {"FAIL": "is rejected", "UNDECIDED": "cannot be told from a worse one"}
+    what = word.get(verdict.status, f"is {verdict.status}")
+    advice = _advice(verdict, config) if verdict.status == "UNDECIDED" else ""
+    return [f"The baseline heard again {what} (n={verdict.n}): {said}{advice}"]
+
+
+def _advice(verdict: Verdict, config: GateConfig) -> str:
+    """Say which n or which gate would decide where the baseline's own spread does not."""
+    open_bounds = [bound for bound in verdict.bounds if bound.status == "UNDECIDED"]
+    n = max((_needed(bound, config) for bound in open_bounds), default=0)
+    gate: dict[str, float] = {}
+    for bound in open_bounds:
+        for key, value in _wider(bound).items():
+            gate[key] = max(value, gate.get(key, 0.0))
+    ways = [f"about n={n}"] if n > verdict.n else []
+    ways += [f"a gate with {', '.join(f'{k} {v:g}' for k, v in gate.items())}"] if gate else []
+    return f" It takes {', or '.join(ways)}." if ways else ""
+
+
+def _needed(bound: Bound, config: GateConfig) -> int:
+    """Return the utterances that let the baseline pass this comparison with itself; 0: unknown."""
+    margins = dict.fromkeys(MOS_METRICS, config.mos_budget_pct) | {"wer": 100 * config.wer_margin}
+    if bound.metric not in margins:
+        return 0
+    return statistics.required_n(
+        bound.sigma_pct, 0.0, budget_pct=margins[bound.metric], confidence=config.confidence,
+        power=AGAIN_POWER,
+    )  # fmt: skip
+
+
+def _wider(bound: Bound) -> dict[str, float]:
+    """Return the gate's setting under which this very bound would have passed, rounded up."""
+    if bound.metric in MOS_METRICS:
+        return {"mos_budget_pct": math.floor(-10 * bound.lower_pct + 1) / 10}
+    if bound.metric == "wer":
+        return {"wer_margin": math.floor(10 * bound.upper_pct + 1) / 1000}
+    if bound.metric == "bad_utterances":
+        return {"max_bad_rate": math.floor(10 * bound.upper_pct + 1) / 1000}
+    return {"duration_drift_pct": math.floor(10 * abs(bound.delta_pct) + 1) / 10}
+
+
+def _miss(judged: Judged) -> str:
+    """Say what the gate should have said to a canary and did not."""
+    because = f": {judged.reason}" if judged.reason else "."
+    if judged.harmless:
+        return f"It does not accept {judged.what} ({judged.status}, n={judged.n}){because}"
+    if judged.status == "PASS":
+        return f"It accepts {judged.what} (n={judged.n})."
+    return f"It cannot judge {judged.what} ({judged.status}, n={judged.n}){because}"
+
+
+def _n_small_loss(sigma_pct: Mapping[str, float], config: GateConfig) -> int | None:
+    """Return how many utterances accept a true loss of 2 % by the wider of the two scores."""
+    sigmas = [sigma_pct[metric] for metric in MOS_METRICS if metric in sigma_pct]
+    if len(sigmas) < len(MOS_METRICS) or config.mos_budget_pct <= SMALL_LOSS_PCT:
+        return None
+    return statistics.required_n(
+        max(sigmas), SMALL_LOSS_PCT, budget_pct=config.mos_budget_pct, confidence=config.confidence
+    )

@@ -1,0 +1,195 @@
+"""The trial of each canary: written, scored and judged look by look, as a candidate is.
+
+Damage that the guards see is rejected before any network is asked, the rest at the first look as
+a rule, and all copies of a look are scored in one batch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import soundfile
+
+from evaluation.audio import SAMPLE_RATE_HZ, read_clip
+from evaluation.canaries import Canary
+from evaluation.gate import decide
+from evaluation.scores import Clip, UtteranceScores
+from evaluation.sequential import looks
+from evaluation.verdict import GateConfig, Status, Verdict
+
+SCREEN = ("guards",)
+"""What is asked first: it costs next to nothing, may reject and never accepts."""
+
+
+class Scorer(Protocol):
+    """What scores clips: ``evaluation.judge.Judge``, or what stands before one."""
+
+    def score(
+        self, clips: Sequence[Clip], *, metrics: Sequence[str] | None = None
+    ) -> list[UtteranceScores]:
+        """Score clips, in their order, by some of the metrics or (None) by all."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the gate said to one canary.
+
+    Args:
+        name: The canary's.
+        what: What it does, to stand in a sentence.
+        harmless: Whether it had to pass; otherwise it had to be turned down.
+        status: The gate's last word.
+        n: Utterances that this took.
+        reason: The first reason that the gate gave, or "".
+    """
+
+    name: str
+    what: str
+    harmless: bool
+    status: Status
+    n: int
+    reason: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the gate said what it had to say.
+
+        UNDECIDED when the full judgement is over turns a candidate down, and so it does damage.
+        UNGATED does not: there nothing was judged.
+        """
+        return self.status in (("PASS",) if self.harmless else ("FAIL", "UNDECIDED"))
+
+
+def judge_canaries(
+    canaries: Sequence[Canary],
+    clips: Sequence[Clip],
+    baseline: Sequence[UtteranceScores],
+    scorer: Scorer,
+    config: GateConfig,
+    *,
+    harmless_n: int | None = None,
+) -> tuple[tuple[Judged, ...], int]:
+    """Have a gate judge canaries; the audio is removed again after each look.
+
+    Args:
+        canaries: What to try.
+        clips: The baseline's audio, one clip at least.
+        baseline: Its scores, in the clips' order.
+        scorer: Scores the copies, as it scored the baseline.
+        config: The gate.
+        harmless_n: As in ``evaluation.arming.arm``.
+
+    Returns:
+        What was said to each, and how many copies every metric was asked about.
+
+    Raises:
+        AudioError: A clip of the baseline cannot be read.
+    """
+    enough = len(clips) if harmless_n is None else harmless_n
+    trials = [_Trial(canary, clips, baseline, config, enough) for canary in canaries]
+    n_judged = sum(_look(trials, size, scorer) for size in looks(len(clips)))
+    return tuple(trial.judged() for trial in trials), n_judged
+
+
+class _Trial:
+    """One canary on its way through the looks."""
+
+    def __init__(
+        self, canary: Canary, clips: Sequence[Clip], baseline: Sequence[UtteranceScores],
+        config: GateConfig, enough: int,
+    ) -> None:  # fmt: skip
+        self.canary, self.clips, self.baseline = canary, clips, baseline
+        self.config, self.enough = config, enough
+        self.scores: list[UtteranceScores] = []
+        self.verdict: Verdict | None = None
+        self.is_open = True
+
+    def copies(self, size: int, folder: Path) -> list[Clip]:
+        """Write the changed copies up to a look, under names unique among canaries."""
+        wanted = range(len(self.scores), size)
+        return [self._copy(i, folder) for i in wanted if self.canary.touches(i)]
+
+    def _copy(self, position: int, folder: Path) -> Clip:
+        clip = self.clips[position]
+        path = folder / self.canary.name / f"{position:04d}.wav"
+        path.parent.mkdir(exist_ok=True)
+        changed = self.canary.apply(read_clip(clip.wav_path), clip.utterance_id)
+        # Float, as the baseline's own: what leaves full scale must stay visible to the guards.
+        soundfile.write(path, changed, SAMPLE_RATE_HZ, subtype="FLOAT")
+        return replace(
+            clip, utterance_id=self._name(position), wav_path=path, render_path=None,
+            baseline_render_path=None,
+        )  # fmt: skip
+
+    def _name(self, position: int) -> str:
+        """Name a copy apart from those of all other canaries."""
+        return f"{self.canary.name}/{self.clips[position].utterance_id}"
+
+    def screen(self, size: int, found: Mapping[str, UtteranceScores]) -> None:
+        """Close it when the guards alone reject it."""
+        verdict = decide(self.baseline, self._with(size, found), self.config, complete=False)
+        if verdict.status == "FAIL":
+            self.verdict, self.is_open = verdict, False
+
+    def take(self, size: int, found: Mapping[str, UtteranceScores]) -> None:
+        """Take the scores up to a look, and ask the gate."""
+        self.scores = self._with(size, found)
+        is_last = size == len(self.clips)
+        self.verdict = decide(self.baseline, self.scores, self.config, complete=is_last)
+        self.is_open = not (is_last or self.verdict.is_final)
+        if self.is_open and self.canary.harmless and size >= self.enough:
+            early = decide(self.baseline[:size], self.scores, self.config)
+            if early.status == "PASS":
+                self.verdict, self.is_open = early, False
+
+    def _with(self, size: int, found: Mapping[str, UtteranceScores]) -> list[UtteranceScores]:
+        """Return the scores so far and those just found, under the baseline's names."""
+        scores = list(self.scores)
+        for i in range(len(scores), size):
+            own = self.baseline[i]
+            # What is not changed needs no second judgement: it is the baseline's own clip.
+            heard = found[self._name(i)] if self.canary.touches(i) else own
+            scores.append(replace(heard, utterance_id=own.utterance_id))
+        return scores
+
+    def judged(self) -> Judged:
+        """Return the gate's last word."""
+        assert self.verdict is not None  # there is always one look
+        return Judged(
+            name=self.canary.name,
+            what=self.canary.what,
+            harmless=self.canary.harmless,
+            status=self.verdict.status,
+            n=self.verdict.n,
+            reason=next(iter(self.verdict.reasons), ""),
+        )
+
+
+def _look(trials: Sequence[_Trial], size: int, scorer: Scorer) -> int:
+    """Take all open canaries to a look; return how many clips every metric was asked about."""
+    waiting = [trial for trial in trials if trial.is_open]
+    with tempfile.TemporaryDirectory(prefix="mosgate-canaries-") as place:
+        copies = {trial: trial.copies(size, Path(place)) for trial in waiting}
+        damages = [trial for trial in waiting if not trial.canary.harmless]
+        screened = _scored(scorer, [c for trial in damages for c in copies[trial]], SCREEN)
+        for trial in damages:
+            trial.screen(size, screened)
+        waiting = [trial for trial in waiting if trial.is_open]
+        clips = [clip for trial in waiting for clip in copies[trial]]
+        found = _scored(scorer, clips, None)
+    for trial in waiting:
+        trial.take(size, found)
+    return len(clips)
+
+
+def _scored(
+    scorer: Scorer, clips: Sequence[Clip], metrics: Sequence[str] | None
+) -> dict[str, UtteranceScores]:
+    if not clips:
+        return {}
+    return {item.utterance_id: item for item in scorer.score(clips, metrics=metrics)}

@@ -1,0 +1,231 @@
+"""A gate is armed only when it tells good from bad, and says what it missed otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from evaluation.arming import Arming, arm
+from evaluation.audio import read_clip
+from evaluation.canaries import CANARIES, select
+from evaluation.metrics.base import MetricSettings, Subject
+from evaluation.metrics.guards import GuardMetric
+from evaluation.scores import Clip, UtteranceScores
+from evaluation.statistics import required_n
+from evaluation.verdict import GateConfig
+from tests.evaluation.sounds import voice, write
+
+N = 16
+DAMAGES = tuple(canary.name for canary in CANARIES if not canary.harmless)
+UNSEEN = ("low_pass", "reversed")
+"""Damage that no guard notices: the networks and the recogniser must."""
+
+
+class Ears:
+    """Real guards on the real copies; MOS and words from the name of the canary.
+
+    Args:
+        deaf_to: Canaries on which MOS and words are as good as ever.
+        touchy: Canaries on which they are bad.
+    """
+
+    def __init__(self, deaf_to: Sequence[str] = (), touchy: Sequence[str] = ()) -> None:
+        self.bad = (set(UNSEEN) | set(touchy)) - set(deaf_to)
+        self.asked: list[tuple[str, str]] = []
+        self.places: set[Path] = set()
+        self.guards = GuardMetric(MetricSettings(asr="none"))
+
+    def score(
+        self, clips: Sequence[Clip], *, metrics: Sequence[str] | None = None
+    ) -> list[UtteranceScores]:
+        return [self.one(clip, metrics) for clip in clips]
+
+    def one(self, clip: Clip, metrics: Sequence[str] | None) -> UtteranceScores:
+        name = clip.wav_path.parent.name
+        self.asked.append((name, "all" if metrics is None else ",".join(metrics)))
+        self.places.add(clip.wav_path.parent.parent)
+        samples = read_clip(clip.wav_path)
+        values = dict(self.guards(Subject(clip=clip, samples=samples)))
+        found = scored(clip.utterance_id, 2.2 if name in self.bad else 3.0)
+        if metrics is not None:
+            found = UtteranceScores(utterance_id=clip.utterance_id)
+        return dataclasses.replace(found, duration_s=len(samples) / 16_000, **values)  # type: ignore[arg-type]
+
+
+def scored(name: str, mos: float, errors: int = 0) -> UtteranceScores:
+    mos += sum(name.encode()) % 7 / 100
+    return UtteranceScores(
+        utterance_id=name, duration_s=2.0, dnsmos_ovrl=mos, dnsmos_p808=mos + 0.3,
+        wer_errors=errors, wer_words=8, noise_floor_dbfs=-65.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    folder = tmp_path_factory.mktemp("baseline")
+    return [
+        Clip(
+            utterance_id=f"u{i}", reference="say la",
+            wav_path=write(folder / f"{i}.wav", voice(2.0, seed=i)),
+        )
+        for i in range(N)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def baseline(clips: list[Clip]) -> list[UtteranceScores]:
+    ears = Ears()
+    return ears.score(clips)
+
+
+def try_out(
+    clips: Sequence[Clip], baseline: Sequence[UtteranceScores], ears: Ears, **how: object
+) -> Arming:
+    # Every look at the clock costs a second.
+    ticks = itertools.count(100.0)
+    again = how.pop("again", baseline)
+    config = how.pop("config", GateConfig())
+    return arm(clips, baseline, again, ears, config, clock=lambda: next(ticks), **how)  # type: ignore[arg-type]
+
+
+def test_a_gate_that_tells_good_from_bad_is_armed(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    ears = Ears()
+    found = try_out(clips, baseline, ears)
+    assert (found.armed, found.missed) == (True, ())
+    assert found.again is not None
+    assert found.again.status == "PASS"
+    said = {canary.name: (canary.status, canary.n) for canary in found.canaries}
+    assert said.pop("gain_down") == said.pop("gain_up") == ("PASS", N)
+    assert set(said) == set(DAMAGES)
+    # One ruined utterance of eight is more than sixteen of them could ever make up for.
+    assert said.pop("tail") == ("UNDECIDED", 8)
+    assert set(said.values()) == {("FAIL", 8)}
+    assert (found.n, found.seconds) == (N, 1.0)
+    assert "10 kinds of damage and accepts 2 harmless" in found.summary
+    # What the guards reject is not asked of the networks; what is left costs one look.
+    assert ("silent_tail", "all") not in ears.asked
+    assert [a for a in ears.asked if a[0] == "low_pass"] == 8 * [("low_pass", "guards")] + 8 * [
+        ("low_pass", "all")
+    ]
+    assert found.n_judged == sum(metrics == "all" for _, metrics in ears.asked)
+
+
+def test_an_arming_reads_back_from_json(clips: list[Clip], baseline: list[UtteranceScores]) -> None:
+    found = try_out(clips, baseline, Ears(deaf_to=["low_pass"]), canaries=select(["low_pass"]))
+    assert Arming.from_mapping(json.loads(json.dumps(found.to_mapping()))) == found
+    alone = try_out(clips, baseline, Ears(), again=None, canaries=select(["mu_law"]))
+    assert Arming.from_mapping(json.loads(json.dumps(alone.to_mapping()))) == alone
+
+
+def test_the_audio_of_the_canaries_is_removed(
+    clips: list[Clip], baseline: list[UtteranceScores], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ears = Ears()
+    try_out(clips, baseline, ears)
+    assert ears.places
+    assert all(place.parent == tmp_path for place in ears.places)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_a_gate_that_is_deaf_to_damage_is_unarmed_and_says_so(
+    clips: list[Clip], baseline: list[UtteranceScores], name: str
+) -> None:
+    found = try_out(clips, baseline, Ears(deaf_to=[name]))
+    (canary,) = select([name])
+    assert not found.armed
+    assert found.missed == (f"It accepts {canary.what} (n=16).",)
+    assert found.summary == f"the gate is UNARMED: It accepts {canary.what} (n=16)."
+
+
+def test_a_gate_that_takes_a_gain_for_damage_is_unarmed(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    found = try_out(clips, baseline, Ears(touchy=["gain_down"]))
+    (missed,) = found.missed
+    assert missed.startswith("It does not accept a gain of -6 dB (FAIL, n=8): OVRL loses 26")
+
+
+def test_damage_that_cannot_be_judged_is_missed(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    class Silent(Ears):
+        def one(self, clip: Clip, metrics: Sequence[str] | None) -> UtteranceScores:
+            found = super().one(clip, metrics)
+            return dataclasses.replace(found, dnsmos_ovrl=None)
+
+    found = try_out(clips, baseline, Silent(deaf_to=UNSEEN), canaries=select(["reversed"]))
+    (missed,) = found.missed
+    assert missed.startswith("It cannot judge speech played backwards (UNGATED, n=16)")
+
+
+def test_a_harmless_copy_may_pass_on_fewer_utterances(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    found = try_out(clips, baseline, Ears(), harmless_n=8)
+    assert found.armed
+    assert [c.n for c in found.canaries if c.harmless] == [8, 8]
+
+
+def test_a_baseline_that_is_worse_the_second_time_is_unarmed(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    worse = [dataclasses.replace(s, dnsmos_p808=2.0) for s in baseline]
+    found = try_out(clips, baseline, Ears(), again=worse, canaries=select(["mu_law"]))
+    (missed,) = found.missed
+    assert missed.startswith("The baseline heard again is rejected (n=16): P808 loses 40")
+    assert "It takes" not in missed
+
+
+def test_a_baseline_of_too_wide_a_spread_is_told_what_would_do(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    # Alternately 0.8 better and worse than 3.2 or so: a sigma of about 26 %.
+    again = [
+        dataclasses.replace(s, dnsmos_ovrl=(s.dnsmos_ovrl or 0) + (0.8 if i % 2 else -0.8))
+        for i, s in enumerate(baseline)
+    ]
+    found = try_out(clips, baseline, Ears(), again=again, canaries=select(["mu_law"]))
+    (missed,) = found.missed
+    sigma = found.sigma_pct["dnsmos_ovrl"]
+    assert sigma == pytest.approx(27, abs=1)
+    assert found.n_small_loss == required_n(sigma, 2.0)
+    # Half the time the mean is above zero: the n advised is for 95 of a hundred.
+    assert missed.startswith("The baseline heard again cannot be told from a worse one (n=16): ")
+    n = required_n(sigma, 0.0, power=0.95)
+    assert found.again is not None
+    lower = next(b.lower_pct for b in found.again.bounds if b.metric == "dnsmos_ovrl")
+    assert missed.endswith(f"It takes about n={n}, or a gate with mos_budget_pct 12.")
+    assert -12 < lower < -11.9
+    wider = GateConfig(mos_budget_pct=float(missed.rpartition(" ")[2].rstrip(".")))
+    again_armed = try_out(
+        clips, baseline, Ears(), again=again, config=wider, canaries=select(["mu_law"])
+    )
+    assert again_armed.armed
+
+
+def test_a_gate_that_allows_no_small_loss_needs_no_n_for_it(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    strict = GateConfig(mos_budget_pct=2.0)
+    found = try_out(clips, baseline, Ears(), config=strict, canaries=select(["mu_law"]))
+    assert found.n_small_loss is None
+
+
+def test_clips_and_scores_must_be_of_the_same_utterances(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    with pytest.raises(ValueError, match="not of the same utterances"):
+        try_out(clips[1:], baseline, Ears())
+    with pytest.raises(ValueError, match="at least one utterance"):
+        try_out([], [], Ears())
