@@ -10,7 +10,7 @@ import torch
 
 from tts.build import build
 from tts.options import Options, Sampling
-from tts.types import Audio, Built, Utterance
+from tts.types import Audio, Built, GivenSentence, LogProbs, TokenScorer, Utterance
 
 pytestmark = [
     pytest.mark.gpu,
@@ -148,3 +148,65 @@ def test_memory_is_on_the_gpu(on_gpu: Callable[..., Built]) -> None:
     built = on_gpu()
     assert torch.cuda.memory_allocated() > before
     assert built.applied[0].detail.endswith("cuda:0")
+
+
+GIVEN = ((5, 17, 15_000, 4), (900, 901), (77,) * 40)
+
+
+def asked(built: Built, utterances: list[Utterance]) -> list[LogProbs]:
+    """Probabilities of fixed tokens, as if they were the last sentence's of each utterance."""
+    voice = built.synthesizer
+    assert isinstance(voice, TokenScorer)
+    return list(
+        voice.log_probabilities(
+            [
+                GivenSentence(utterance=utterance, sentence=0, tokens=tokens)
+                for utterance, tokens in zip(utterances, GIVEN, strict=True)
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("options", EXACT, ids=str)
+def test_given_tokens_are_as_likely_as_on_a_cpu(
+    on_gpu: Callable[..., Built],
+    speak_with: Callable[..., Built],
+    utterances: list[Utterance],
+    options: dict[str, Any],
+    batch_size: int,
+) -> None:
+    expected = asked(speak_with(), utterances)
+    found = asked(on_gpu(**options, batch_size=batch_size), utterances)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.shape == theirs.shape
+        assert np.abs(mine - theirs).max() < 1e-2
+
+
+@pytest.mark.parametrize("options", ROUNDED, ids=str)
+def test_rounded_numbers_stay_near_the_probabilities_of_a_cpu(
+    on_gpu: Callable[..., Built],
+    speak_with: Callable[..., Built],
+    utterances: list[Utterance],
+    options: dict[str, Any],
+) -> None:
+    expected = asked(speak_with(), utterances)
+    for mine, theirs in zip(asked(on_gpu(**options), utterances), expected, strict=True):
+        terms = np.exp(theirs.astype(np.float64)) * (theirs - mine)
+        # On a CPU bf16 is 0.001 nats off, and weights rounded to 4 bits are 0.13.
+        assert terms.sum(axis=1).mean() < 0.3
+
+
+@pytest.mark.parametrize("compile", ["reduce-overhead", "max-autotune"])
+def test_given_tokens_run_through_the_captured_graph_and_leave_speech_as_it_was(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], compile: str
+) -> None:
+    built = on_gpu(kv_cache="static", compile=compile)
+    before = speak(built, utterances)
+    first = asked(built, utterances)
+    assert [a.tokens for a in speak(built, utterances)] == [a.tokens for a in before]
+    # The observation steps outside the graph: what the graph answers must not be lost by it.
+    assert built.synthesizer.observed()["cuda_graphs"] == "1"  # type: ignore[attr-defined]
+    for again, once in zip(asked(built, utterances), first, strict=True):
+        assert np.abs(again - once).max() < 1e-4
+    assert built.synthesizer.observed()["cuda_graphs"] == "1"  # type: ignore[attr-defined]
