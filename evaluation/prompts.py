@@ -138,7 +138,7 @@ def _strata(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def _read(path: Path) -> list[Prompt]:
-    header, *rows = _lines(path)
+    header, *rows = read_lines(path)
     if tuple(header.split("\t")) != HEADER:
         missing = [name for name in HEADER if name not in header.split("\t")]
         what = f"the column {missing[0]!r} is missing" if missing else "wrong header"
@@ -158,12 +158,17 @@ def _read(path: Path) -> list[Prompt]:
     return list(prompts.values())
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Read a UTF-8 file, with or without a byte order mark, of Unix or Windows line ends.
+
+    Raises:
+        PromptError: It does not read.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PromptError(path, None, f"{reason}; give the path of a prompt table") from error
+        raise PromptError(path, None, f"{reason}; give the path of a table of texts") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

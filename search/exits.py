@@ -27,6 +27,7 @@ _BY_NAME = {
     "ModelError": Exit.CONFIGURATION,
     "AudioError": Exit.CONFIGURATION,
     "PromptError": Exit.CONFIGURATION,
+    "InputsError": Exit.CONFIGURATION,
     "BaselineUnfitError": Exit.ENVIRONMENT,
     "InapplicableError": Exit.ENVIRONMENT,
     "WeightsError": Exit.ENVIRONMENT,
