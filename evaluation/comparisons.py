@@ -41,12 +41,12 @@ def compare_mos(metric: str, pairs: Sequence[Pair], config: GateConfig) -> Compa
     values = [(_value(base, metric), _mos_or_worst(cand, metric)) for base, cand in pairs]
     usable = [(base, cand) for base, cand in values if base is not None and cand is not None]
     if len(usable) < 2:
-        return _unmeasured(metric, len(pairs) - len(usable), len(pairs))
-    baseline, candidate = _columns(usable)
+        return unmeasured(metric, len(pairs) - len(usable), len(pairs))
+    baseline, candidate = columns(usable)
     interval = statistics.paired_change_pct(baseline, candidate, config.confidence)
     status, reasons = _non_inferior(metric, interval, config.mos_budget_pct)
-    power = _power(interval, config.mos_budget_pct, config)
-    return _finished(
+    power = power_of(interval, config.mos_budget_pct, config)
+    return finished(
         metric, baseline.mean(), candidate.mean(), interval, status, reasons, power,
         n_pairs=len(pairs),
     )  # fmt: skip
@@ -61,7 +61,7 @@ def compare_wer(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
     rows = [_wer_row(base, cand) for base, cand in pairs]
     usable = [row for row in rows if row is not None]
     if len(usable) < 2:
-        return _unmeasured("wer", len(pairs) - len(usable), len(pairs))
+        return unmeasured("wer", len(pairs) - len(usable), len(pairs))
     baseline, candidate, words = (
         np.array(column, dtype=np.float64) for column in zip(*usable, strict=True)
     )
@@ -80,32 +80,9 @@ def compare_wer(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
             f"{points.upper:+.1f} ({margin:g} allowed)."
         )
     total = words.sum()
-    return _finished(
+    return finished(
         "wer", baseline.sum() / total, candidate.sum() / total, points, status, reasons,
-        _power(points, margin, config), n_pairs=len(pairs),
-    )  # fmt: skip
-
-
-def compare_duration(pairs: Sequence[Pair], config: GateConfig) -> Comparison:
-    """Bound the change of the mean duration: speech that hurries or drags is not the same."""
-    values = [(base.duration_s, cand.duration_s or 0.0) for base, cand in pairs]
-    usable = [(base, cand) for base, cand in values if base is not None and is_number(base)]
-    if len(usable) < 2:
-        return _unmeasured("duration_s", len(pairs) - len(usable), len(pairs))
-    baseline, candidate = _columns(usable)
-    if not baseline.mean() > 0:
-        return _unmeasured("duration_s", len(pairs), len(pairs))
-    interval = statistics.paired_change_pct(baseline, candidate, config.confidence)
-    limit = config.duration_drift_pct
-    status: Status = "PASS"
-    reasons: list[str] = []
-    if abs(interval.mean) > limit:
-        is_sure = interval.lower > limit or interval.upper < -limit
-        status = "FAIL" if is_sure else "UNDECIDED"
-        reasons.append(f"The mean duration changes by {signed(interval.mean)} (limit {limit:g} %).")
-    return _finished(
-        "duration_s", baseline.mean(), candidate.mean(), interval, status, reasons,
-        statistics.power_to_stay_within(interval.n, interval.sigma, limit), n_pairs=len(pairs),
+        power_of(points, margin, config), n_pairs=len(pairs),
     )  # fmt: skip
 
 
@@ -121,7 +98,7 @@ def _non_inferior(metric: str, interval: Interval, budget: float) -> tuple[Statu
     return "UNDECIDED", [f"{seen}, and {doubt} ({budget:g} % allowed)."]
 
 
-def _finished(
+def finished(
     metric: str,
     baseline_mean: float,
     candidate_mean: float,
@@ -152,14 +129,15 @@ def _finished(
     return Comparison(status=status, bound=bound, reasons=tuple(reasons))
 
 
-def _power(interval: Interval, budget: float, config: GateConfig) -> float:
+def power_of(interval: Interval, budget: float, config: GateConfig) -> float:
     """Return the chance that no change at all passes a budget, at this n and sigma."""
     return statistics.power_to_accept(
         interval.n, interval.sigma, 0.0, budget_pct=budget, confidence=config.confidence
     )
 
 
-def _unmeasured(metric: str, n_missing: int, n_pairs: int) -> Comparison:
+def unmeasured(metric: str, n_missing: int, n_pairs: int) -> Comparison:
+    """Say that nothing could be compared."""
     reason = _missing_reason(metric, n_missing, n_pairs)
     return Comparison(status="UNGATED", bound=None, reasons=(reason,))
 
@@ -210,6 +188,7 @@ def _scaled(interval: Interval, factor: float) -> Interval:
     )
 
 
-def _columns(rows: Sequence[tuple[float, float]]) -> tuple[Values, Values]:
+def columns(rows: Sequence[tuple[float, float]]) -> tuple[Values, Values]:
+    """Return baseline and candidate values, each of shape (n,)."""
     table = np.array(rows, dtype=np.float64)
     return table[:, 0], table[:, 1]

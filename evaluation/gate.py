@@ -2,8 +2,8 @@
 
 Non-inferiority on paired utterances. PASS needs the one-sided t bound of the mean to keep the
 budget on both DNSMOS scores, the word error rate to keep its margin by the same kind of bound,
-hardly any utterance newly ruined, and speech of the same length. What failed on the candidate
-counts as the worst case and is counted besides; what is missing is never a pass.
+hardly any utterance newly ruined, speech of the same length and no more noise under it. What failed
+on the candidate counts as the worst case and is counted besides; what is missing is never a pass.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from evaluation.comparisons import (
     MOS_METRICS,
     Comparison,
     Pair,
-    compare_duration,
     compare_mos,
     compare_wer,
     is_number,
 )
+from evaluation.length_and_noise import compare_duration, compare_noise_floor
 from evaluation.scores import UtteranceScores
 from evaluation.sequential import early_confidence
 from evaluation.verdict import Bound, GateConfig, Status, Verdict
@@ -150,11 +150,13 @@ def _compare(
     pairs: Sequence[Pair], config: GateConfig, counts: tail.Counts
 ) -> tuple[Comparison, ...]:
     """Compare all that the gate looks at, in the order in which people read it."""
+    noise = compare_noise_floor(pairs, config)
     return (
         *(compare_mos(metric, pairs, config) for metric in MOS_METRICS),
         compare_wer(pairs, config),
         tail.compare_bad_utterances(counts, config),
         compare_duration(pairs, config),
+        *(() if noise is None else (noise,)),
     )
 
 

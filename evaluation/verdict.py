@@ -33,6 +33,7 @@ class GateConfig:
         heard_wer: ... and the baseline's own rate is at most this: where the recogniser cannot
             follow the baseline, it cannot tell a ruined candidate either.
         duration_drift_pct: Largest change of the mean duration, in percent, either way.
+        noise_floor_rise_db: Largest rise of the mean noise floor against the speech.
         min_n: Fewer pairs than this are no evidence.
     """
 
@@ -46,6 +47,7 @@ class GateConfig:
     catastrophic_min_errors: int = 3
     heard_wer: float = 0.25
     duration_drift_pct: float = 10.0
+    noise_floor_rise_db: float = 6.0
     min_n: int = 8
 
     def __post_init__(self) -> None:
@@ -62,6 +64,7 @@ class GateConfig:
         _within("catastrophic_wer", self.catastrophic_wer, 0, 10)
         _within("heard_wer", self.heard_wer, 0, 10)
         _within("duration_drift_pct", self.duration_drift_pct, 0, 100)
+        _within("noise_floor_rise_db", self.noise_floor_rise_db, 0, 60)
         if not 0 <= self.max_bad_rate < 1:
             raise ValueError(f"max_bad_rate must be in [0, 1), got {self.max_bad_rate}")
         if self.catastrophic_min_errors < 1:
@@ -82,13 +85,15 @@ class Bound:
     """One compared quantity.
 
     Args:
-        metric: ``dnsmos_ovrl``, ``dnsmos_p808``, ``wer``, ``bad_utterances`` or ``duration_s``.
+        metric: ``dnsmos_ovrl``, ``dnsmos_p808``, ``wer``, ``bad_utterances``, ``duration_s`` or
+            ``noise_floor_dbfs``.
         baseline_mean: Over the same utterances (corpus rate for ``wer``, rate for
             ``bad_utterances``).
         candidate_mean: The same of the candidate.
         delta_pct: The change: percent of the baseline for DNSMOS and duration, percentage
-            points for ``wer``; for ``bad_utterances`` the percentage of utterances that the
-            candidate newly ruins, of which the bounds are Clopper and Pearson's.
+            points for ``wer``, dB for ``noise_floor_dbfs``; for ``bad_utterances`` the
+            percentage of utterances that the candidate newly ruins, of which the bounds are
+            Clopper and Pearson's.
         lower_pct: One-sided lower bound of the change, in the unit of ``delta_pct``.
         upper_pct: One-sided upper bound.
         sigma_pct: Standard deviation of one paired difference; 0 for ``bad_utterances``.

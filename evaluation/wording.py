@@ -14,6 +14,7 @@ LABELS = {
     "wer": "WER",
     "bad_utterances": "bad",
     "duration_s": "duration",
+    "noise_floor_dbfs": "noise floor",
 }
 
 
@@ -59,6 +60,9 @@ def _figures(bounds: Sequence[Bound]) -> list[str]:
         elif bound.metric == "duration_s":
             if bound.status != "PASS":
                 phrases.append(f"duration {signed(bound.delta_pct)}")
+        elif bound.metric == "noise_floor_dbfs":
+            if bound.status != "PASS":
+                phrases.append(f"noise floor {bound.delta_pct:+.1f} dB")
         else:
             phrases.append(_mos_figure(bound, is_first=not phrases))
     return phrases

@@ -80,7 +80,9 @@ def test_unreadable_audio_is_the_worst_case_of_everything() -> None:
     verdict = decide(voices(), [lost, *voices()[1:]], CONFIG)
     assert verdict.status == "UNDECIDED"
     assert verdict.failures == {"audio": 1}
-    assert all(item.n == 24 for item in verdict.bounds)
+    assert {item.metric: item.n for item in verdict.bounds if item.n != 24} == {
+        "noise_floor_dbfs": 23  # a file that does not read has none, and the tail has it
+    }
 
 
 def test_a_failed_pesq_alone_changes_nothing() -> None:
@@ -157,6 +159,38 @@ def test_speech_of_another_length_is_not_the_same() -> None:
     assert slow.status == "FAIL"
     assert slow.reasons == ("The mean duration changes by +19.9 % (limit 10 %).",)
     assert "duration +19.9 %" in slow.summary
+
+
+def floor(scores: UtteranceScores, rise_db: float, gain_db: float = 0.0) -> UtteranceScores:
+    """Raise noise floor and level; digital silence below -70 dBFS is not told apart."""
+    level = {"active_dbfs": -25.0 + gain_db}
+    raised = max(-70.0, (scores.noise_floor_dbfs or 0) + rise_db)
+    return dataclasses.replace(scores, noise_floor_dbfs=raised, extra=level)
+
+
+@pytest.mark.parametrize(
+    ("rise_db", "gain_db", "status"),
+    [(7.0, 0.0, "FAIL"), (5.0, 0.0, "PASS"), (9.0, 9.0, "PASS"), (9.0, 1.0, "FAIL")],
+)
+def test_hiss_in_every_utterance_fails_and_a_gain_does_not(
+    rise_db: float, gain_db: float, status: str
+) -> None:
+    base = [floor(s, 0.0) for s in voices()]
+    verdict = decide(base, [floor(s, rise_db, gain_db) for s in base], CONFIG)
+    assert verdict.status == status
+    assert ("noise floor" in verdict.summary) == (status == "FAIL")
+
+
+def test_softer_speech_over_digital_silence_is_no_noise() -> None:
+    base = [floor(s, -20.0) for s in voices()]
+    assert decide(base, [floor(s, -9.0, -9.0) for s in base], CONFIG).status == "PASS"
+
+
+def test_one_jump_of_the_noise_floor_is_chance() -> None:
+    """And without the speech's level the plain rise counts."""
+    base = voices()
+    assert decide(base, ruined(base, 1, noise_floor_dbfs=-45.0), CONFIG).status == "PASS"
+    assert decide(base, ruined(base, 24, noise_floor_dbfs=-53.0), CONFIG).status == "FAIL"
 
 
 def test_what_rejects_wins_over_what_is_missing() -> None:
@@ -274,6 +308,7 @@ def test_an_unfit_baseline_is_told_why(scores: list[UtteranceScores], reason: st
         {"catastrophic_min_errors": 0},
         {"min_n": 1},
         {"duration_drift_pct": math.inf},
+        {"noise_floor_rise_db": 0.0},
     ],
 )
 def test_a_vacuous_configuration_is_refused(values: dict[str, float]) -> None:

@@ -35,7 +35,7 @@ def scattered(scores: list[UtteranceScores], at: list[int], **fields: object):  
         (LOOP, "loop"),
         (TRUNCATED, "truncated"),
         ({"duration_s": 0.5}, "duration_ratio"),
-        ({"noise_floor_dbfs": -53.0}, "noise_floor"),
+        ({"noise_floor_dbfs": -39.0}, "noise_floor"),
         ({"dnsmos_ovrl": None, "failures": {"dnsmos": "SIGSEGV"}}, "dnsmos failed"),
         ({"wer_errors": None, "failures": {"wer": "deadline"}}, "wer failed"),
         ({"failures": {"guards": "deadline"}}, "guards failed"),
@@ -55,7 +55,7 @@ def test_what_ruins_an_utterance(fields: dict[str, object], sign: str) -> None:
     "fields",
     [
         {"duration_s": (FINE.duration_s or 0) * 1.3},
-        {"noise_floor_dbfs": -55.0},
+        {"noise_floor_dbfs": -41.0},
         {"dnsmos_ovrl": (FINE.dnsmos_ovrl or 0) * 0.7},
         {"wer_errors": 5},  # one in two is not above one in two
         {"failures": {"pesq": "31 s"}},
