@@ -2,6 +2,8 @@
 
 A prompt file is a UTF-8 table with tabs: a header line ``id stratum text reference``, then one
 prompt a line. The reference is curated: the spoken words, lower case, apostrophes the only marks.
+A file that is named in a ``SHA256SUMS`` beside it must have that checksum: scores on other prompts
+do not compare.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Literal
 from evaluation.errors import EvaluationError
 
 HEADER = ("id", "stratum", "text", "reference")
+SUMS = "SHA256SUMS"
 # Which prompts are held back must never change with a sweep's own seed.
 SPLIT_SEED = 20_260
 
@@ -77,7 +80,8 @@ def load_prompts(
         The prompts.
 
     Raises:
-        PromptError: The file does not read, or holds fewer than ``n`` prompts in this half.
+        PromptError: The file does not read, is not the one whose checksum stands beside it, or
+            holds fewer than ``n`` prompts in this half.
     """
     path = Path(path)
     if split not in ("search", "confirmation", "all"):
@@ -139,6 +143,7 @@ def _strata(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 def _read(path: Path) -> list[Prompt]:
     header, *rows = read_lines(path)
+    _check_sum(path)
     if tuple(header.split("\t")) != HEADER:
         missing = [name for name in HEADER if name not in header.split("\t")]
         what = f"the column {missing[0]!r} is missing" if missing else "wrong header"
@@ -156,6 +161,27 @@ def _read(path: Path) -> list[Prompt]:
     if not prompts:
         raise PromptError(path, None, "there is no prompt below the header; add at least one line")
     return list(prompts.values())
+
+
+def _check_sum(path: Path) -> None:
+    """Compare a file with the checksum beside it, if there is one: a line as ``sha256sum`` writes.
+
+    Raises:
+        PromptError: They differ, or the checksums do not read.
+    """
+    sums = path.parent / SUMS
+    if not sums.is_file():
+        return
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    anew = f"write it anew with: cd {path.parent} && sha256sum *.tsv > {SUMS}"
+    for number, line in enumerate(read_lines(sums), start=1):
+        known = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if line and known is None:
+            raise PromptError(sums, number, f"no checksum and file name; {anew}")
+        if known and known[2] == path.name and known[1] != found:
+            what = f"its SHA-256 is {found[:12]}..., not {known[1][:12]}... as in {sums}"
+            remedy = f"restore it with 'git checkout {path}', or, if you mean the change, {anew}"
+            raise PromptError(path, None, f"changed: {what}; {remedy}")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,10 @@ from tts.embedded.text import normalise, split_sentences
 
 FOLDER = Path(__file__).parents[2] / "configs" / "prompts"
 ENGLISH, STRESS = FOLDER / "english.tsv", FOLDER / "stress.tsv"
+STRATA = (
+    "very_short", "short", "medium", "long", "over_200", "numbers_dates", "abbreviations", "names",
+    "questions", "hard_consonants",
+)  # fmt: skip
 HEADER = "id\tstratum\ttext\treference\n"
 SHIPPED = [p for path in (ENGLISH, STRESS) for p in load_prompts(path)]
 
@@ -25,7 +31,7 @@ def test_the_reference_is_what_the_voice_is_given_to_read(prompt: Prompt) -> Non
 def test_the_shipped_prompts_cover_the_strata() -> None:
     count = Counter(prompt.stratum for prompt in load_prompts(ENGLISH))
     assert sum(count.values()) >= 288
-    assert len(count) == 10
+    assert set(count) == set(STRATA)
     assert min(count.values()) >= 24
     assert len(load_prompts(STRESS)) >= 24
 
@@ -123,6 +129,37 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_more_prompts_than_there_are_is_an_error(n: int) -> None:
     with pytest.raises(PromptError, match="the search part holds 148 prompts"):
         load_prompts(ENGLISH, split="search", n=n)
+
+
+def test_the_shipped_prompts_are_those_of_their_checksums() -> None:
+    lines = (FOLDER / "SHA256SUMS").read_text("utf-8").split("\n")
+    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines if line)}
+    assert known == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDER.glob("*.tsv")
+    }
+
+
+def test_a_shipped_prompt_that_was_changed_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    for path in FOLDER.iterdir():
+        shutil.copy(path, tmp_path)
+    own, changed = tmp_path / "own.tsv", tmp_path / ENGLISH.name
+    own.write_text(f"{HEADER}a\ts\tHello.\thello\n", "utf-8")
+    assert len(load_prompts(own)) == 1
+    text = changed.read_text("utf-8")
+    changed.write_text(text.replace("Splendid idea.", "Splendid ideas."), "utf-8")
+    with pytest.raises(PromptError, match=r"english\.tsv: changed: .*git checkout .*sha256sum"):
+        load_prompts(changed)
+    assert load_prompts(tmp_path / STRESS.name)
+    changed.write_text(text, "utf-8")
+    assert load_prompts(changed) == load_prompts(ENGLISH)
+
+
+def test_checksums_that_do_not_read_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text(f"{HEADER}a\ts\tHello.\thello\n", "utf-8")
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  other.tsv\nabc own.tsv\n", "utf-8")
+    with pytest.raises(PromptError, match=r"SHA256SUMS:2: no checksum"):
+        load_prompts(path)
 
 
 def test_an_unknown_split_is_an_error() -> None:
