@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.config import METRICS, SweepConfig
-from search.record import Status, TrialRecord
+from search.record import ASIDE, Status, TrialRecord
 
 # A failed trial's objective: the baseline's, this much worse. Samplers need a finite value, and
 # one near the others, since some of them model it.
@@ -48,10 +48,10 @@ def _gate(verdict: Mapping[str, Any] | None) -> float:
     status = verdict["status"]
     if status == "PASS":
         return 0.0
-    if status == "UNDECIDED":
+    if status in ("UNDECIDED", "UNARMED"):  # an UNARMED one would have passed an armed gate
         return UNDECIDED
-    if status != "FAIL":
-        return UNGATED
+    if status != "FAIL" or not verdict["bounds"]:
+        return UNGATED  # a FAIL on nothing heard was broken at the token level already
     losses = [
         -float(bound["delta_pct"])
         for bound in verdict["bounds"]
@@ -121,7 +121,7 @@ def ranked(objectives: Sequence[str], records: Sequence[TrialRecord]) -> list[Tr
     accepted = [
         r
         for r in records
-        if r.accepted and r.role != "confirm" and set(objectives) <= set(r.metrics)
+        if r.accepted and r.role not in ASIDE and set(objectives) <= set(r.metrics)
     ]
     return sorted(accepted, key=lambda r: r.metrics[first], reverse=METRICS[first])
 

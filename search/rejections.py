@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from search.labels import verdict_label
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 
 # What each verdict that shows nothing means to a reader.
 OPEN = {
@@ -21,7 +21,7 @@ OPEN = {
 
 def candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that could have won: neither the baseline nor a confirmation."""
-    return [r for r in records if r.role not in ("baseline", "confirm")]
+    return [r for r in records if r.role != "baseline" and r.role not in ASIDE]
 
 
 def rejection_counts(records: Sequence[TrialRecord]) -> Counter[str]:
@@ -49,6 +49,8 @@ def _reason_class(record: TrialRecord) -> str:
     if label == "PASS":
         return "service level missed"
     bounds = (record.verdict or {}).get("bounds", ())
+    if label == "FAIL" and not bounds:
+        return "FAIL at the token level"
     # The bound that decided has the verdict's own status; another may merely be undecided.
     decisive = [str(b["metric"]) for b in bounds if b.get("status") == label]
     return " ".join([label, *decisive[:1]])

@@ -231,7 +231,8 @@ class Runner:
     ) -> TrialRecord:  # fmt: skip
         """Return the record of an outcome."""
         got = outcome.collected
-        completed = outcome.status == "completed"
+        # One that the token level rejected was never timed: that is no missed service level.
+        timed = outcome.status == "completed" and bool(got.measurements)
         metrics = {**got.metrics, **quality_metrics(outcome.scores)}
         metrics = {k: float(v) for k, v in metrics.items() if math.isfinite(v)}
         verdict = plain(outcome.verdict.to_mapping()) if outcome.verdict else None
@@ -255,7 +256,7 @@ class Runner:
             judged=got.judged,
             verdict=verdict,
             constraints=ranking.constraints(self.config, outcome.status, metrics, verdict),
-            slo_violations=ranking.slo_violations(self.config, metrics) if completed else (),
+            slo_violations=ranking.slo_violations(self.config, metrics) if timed else (),
             environment={**self.environment, "conditions": dict(self.conditions)},
             started_at=started,
             ended_at=now(),

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from evaluation.gate import GateConfig
-from search import fidelity, judging
+from search import facts, fidelity, judging
+from search.config import load_config
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief, Reference, load_reference
+from search.labels import verdict_label
 from search.process import Standby
+from search.rejections import rejection_counts
 from search.scoring import Scoring
+from search.study import run_sweep
 from search.trial import Outcome, Trial
 from tests.search import fakes
 from tests.search.test_trial import DEADLINES
@@ -146,6 +150,7 @@ def run(
         return trial.run()
 
 
+@pytest.mark.slow
 def test_a_broken_candidate_is_rejected_unheard_and_a_whole_one_is_heard(tmp_path: Path) -> None:
     base = run(tmp_path / "baseline", fakes.FINE, None)
     scores = [s.to_mapping() for s in base.scores]
@@ -167,7 +172,7 @@ def test_a_broken_candidate_is_rejected_unheard_and_a_whole_one_is_heard(tmp_pat
     # ln(0.93) - ln(0.01) at the token it should be, the same back at the one it is sure of.
     assert broken.collected.metrics["fidelity_kl_mean"] == pytest.approx(0.92 * np.log(93), 1e-3)
     assert broken.collected.metrics["fidelity_top1"] == 0
-    assert "KL 4.2 nats" in broken.verdict.reasons[0]
+    assert "KL 4.17 nats" in broken.verdict.reasons[0]
     assert "(limit " in broken.verdict.reasons[0]
     assert "latency_p50_s" not in broken.collected.metrics
     assert not list((tmp_path / "broken").glob("audio/*.wav"))
@@ -187,3 +192,34 @@ def test_a_model_that_tells_no_probabilities_is_recorded_as_not_screened(tmp_pat
     assert "fidelity_kl_mean" not in found.collected.metrics
     assert found.verdict is not None
     assert found.verdict.n == 9
+
+
+@pytest.mark.slow
+def test_a_sweep_records_what_the_token_level_rejected_and_goes_on(tmp_path: Path) -> None:
+    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
+    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
+    (tmp_path / "prompts.tsv").write_text(table)
+    (tmp_path / "sweep.yaml").write_text(
+        "study: a\nmodel: tests.search.fakes:FakeVoice\ndevice: cpu\n"
+        "prompts: {path: prompts.tsv, n: 9}\nconfirm: {n: 0}\nrecipes: []\n"
+        "slo: {latency_p95_s: 50}\n"
+        "space: {precision: [fp32], quantization: [none], attention: [math], compile: [none],\n"
+        f"  kv_cache: [dynamic], temperature: [{fakes.FINE}, {fakes.BABBLE}]}}\n"
+    )
+    config = load_config(tmp_path / "sweep.yaml")
+    for _ in range(2):  # the second sitting finds everything there
+        result = run_sweep(
+            config, root=tmp_path / "runs", on_event=lambda event: None, scorer=fakes.FakeScorer()
+        )
+        found = [r for r in result.records if r.options["sampling"]["temperature"] == fakes.BABBLE]
+        (record,) = found
+        assert (record.status, verdict_label(record), record.slo_violations) == (
+            "completed", "FAIL", (),
+        )  # fmt: skip
+        assert record.constraints["gate"] == 1.0
+        assert dict(rejection_counts([record])) == {"FAIL at the token level": 1}
+        told = {key: value for key, value, _ in facts.metrics(record)}
+        assert told["fidelity_kl_mean"] == pytest.approx(0.92 * np.log(93), 1e-3)
+        assert told["phase/fidelity_s"] >= 0
+        assert "KL 4.17 nats" in facts.tags(record)["reasons"]
+        assert result.winner is None
