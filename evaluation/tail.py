@@ -21,7 +21,7 @@ from evaluation.wording import label
 
 GATED_METRICS = ("audio", "guards", "dnsmos", "wer")
 """Metrics whose failure ruins an utterance; PESQ informs and does not gate."""
-HEARD_SIGNS = ("wer", "transcript_loop", "repeated_words")
+HEARD_SIGNS = frozenset({"wer", "transcript_loop", "repeated_words"})
 """Signs that rest on the recogniser, which mishears by chance: they need lost words besides."""
 _LIMITS = RelativeLimits(max_noise_floor_rise_db=20.0, max_short_noise_floor_rise_db=20.0)
 """One utterance's noise floor jumps by up to 15 dB by itself; the mean of all has its own limit."""
@@ -83,6 +83,8 @@ class Counts:
         base_bad: Utterances of these pairs that the baseline ruins by itself.
         cand_bad: Utterances that are bad on the candidate, newly or not.
         bad_rate: Share of *all* of the baseline's utterances that are bad by themselves.
+        flaky_rate: The same without what only the recogniser says: it mishears the same texts
+            again and again, so those do not move to other utterances.
         n_full: Utterances of the whole baseline.
     """
 
@@ -92,6 +94,7 @@ class Counts:
     base_bad: int
     cand_bad: int
     bad_rate: float
+    flaky_rate: float
     n_full: int
 
 
@@ -123,6 +126,7 @@ def count(pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[Utteranc
         base_bad=sum(bool(known[base.utterance_id]) for base, _ in pairs),
         cand_bad=sum(bool(mine or signs) for mine, signs in zip(own, new, strict=True)),
         bad_rate=sum(map(bool, known.values())) / len(known),
+        flaky_rate=sum(bool(signs.keys() - HEARD_SIGNS) for signs in known.values()) / len(known),
         n_full=len(known),
     )
 
@@ -181,7 +185,7 @@ def _power(counts: Counts, config: GateConfig) -> float:
 
     Such a candidate ruins with probability r (1 - r) what the baseline did not, and mends as much.
     """
-    flips = counts.bad_rate * (1 - counts.bad_rate)
+    flips = counts.flaky_rate * (1 - counts.flaky_rate)
     mended = round(flips * counts.n)
     allowed = 0
     while allowed < counts.n and _may_pass(allowed + 1, mended, counts.n, config):

@@ -187,5 +187,7 @@ def test_an_early_look_never_stops_what_the_last_one_would_accept() -> None:
 def test_a_flaky_baseline_lowers_the_power_and_a_sound_one_does_not() -> None:
     sound = voices(128)
     flaky = ruined(sound, 6, **LOOP)
+    misheard = ruined(sound, 6, wer_errors=7)
     assert bad_bound(decide(sound, sound, CONFIG)).power == 1.0
+    assert bad_bound(decide(misheard, misheard, CONFIG)).power == 1.0
     assert (bad_bound(decide(flaky, flaky, CONFIG)).power or 0) < 0.1
