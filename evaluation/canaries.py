@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
 
 from evaluation.audio import SAMPLE_RATE_HZ, Samples
 
@@ -64,6 +63,8 @@ def low_pass(samples: Samples, _: np.random.Generator) -> Samples:
 
     DNSMOS OVRL hardly sees it (-0.6 % on flite rms, +1.6 % on espeak); P808 loses 14 and 7 %.
     """
+    from scipy import signal  # only here: it is slow to load, and names are asked for more often
+
     sos = signal.butter(8, CUTOFF_HZ, fs=SAMPLE_RATE_HZ, output="sos")
     return np.asarray(signal.sosfilt(sos, samples))
 

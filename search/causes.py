@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from search.labels import column, flat_options, short_options, verdict_label, why_not
 from search.ranking import speedup
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 from search.rejections import candidates
 
 # An axis that gains less than this is not a cause.
@@ -71,7 +71,7 @@ def _cause(result: SweepResult, won: TrialRecord, axis: str) -> Cause | None:
     without = [
         (gain, r)
         for r in result.records
-        if r.role != "confirm" and flat_options(r.options).get(axis) != value
+        if r.role not in ASIDE and flat_options(r.options).get(axis) != value
         if (gain := speedup(won, r, metric)) is not None
     ]
     alone = [(gain, r) for gain, r in without if _changed_axes(won, r) == [axis]]

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from evaluation.canaries import ALL, NAMES, select
 from evaluation.gate import GateConfig
 from search.errors import ConfigError as ConfigError
 from search.yaml_lines import FieldError, SourceLines, build, load_tree, unknown
@@ -147,6 +148,28 @@ class ConfirmConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmingConfig:
+    """How the gate is tried on the baseline before the search; unarmed, it lets nothing pass.
+
+    Args:
+        enabled: False leaves it out: then nobody knows whether the gate tells good from bad here.
+        canaries: What it must tell apart, by name; ``all`` is every one there is.
+    """
+
+    enabled: bool = True
+    canaries: tuple[str, ...] = (ALL,)
+
+    def __post_init__(self) -> None:
+        for i, name in enumerate(self.canaries):
+            if name not in (ALL, *NAMES):
+                raise FieldError(f"canaries.{i}", unknown(name, (ALL, *NAMES)))
+        try:
+            select(self.canaries)
+        except ValueError as error:
+            raise FieldError("canaries", str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpaceConfig:
     """Choices per axis; ``auto`` means everything this device can do."""
 
@@ -187,6 +210,7 @@ class SweepConfig:
     slo: Mapping[str, float] = field(default_factory=dict)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    arming: ArmingConfig = field(default_factory=ArmingConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)
     confirm: ConfirmConfig = field(default_factory=ConfirmConfig)

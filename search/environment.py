@@ -120,6 +120,7 @@ def study_conditions(
         "device": ", ".join(f"{v}" for v in device.values()),
         "measure": digest_of(values["measure"]),
         "gate": digest_of(values["gate"]),
+        "arming": digest_of(values["arming"]),
         "objectives": ", ".join(config.objectives),
         "slo": digest_of(values["slo"]),
         "baseline": config.baseline.digest,

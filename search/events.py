@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.record import SweepResult, TrialRecord
+
+if TYPE_CHECKING:
+    from evaluation.arming import Arming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,19 @@ class ConfirmStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateArmed:
+    """The gate was tried on the baseline: armed, or not, and then nothing passes it.
+
+    Args:
+        arming: What it told apart and what it missed.
+        seconds: What that took, the baseline's second hearing included.
+    """
+
+    arming: Arming
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialStarted:
     """A trial's process is being started; ``total`` is the most trials there will be."""
 
@@ -97,6 +113,6 @@ class SweepFinished:
 
 
 Event = (
-    SweepStarted | Notice | ConfirmStarted | TrialStarted | PhaseStarted | TrialFinished
-    | SweepFinished
+    SweepStarted | Notice | GateArmed | ConfirmStarted | TrialStarted | PhaseStarted
+    | TrialFinished | SweepFinished
 )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search.labels import flat_options, reasons, verdict_label
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 from search.rejections import OPEN, open_counts, rejection_counts, surpassed_counts
 
 TABLE_NAME = "utterances.json"
@@ -99,7 +99,7 @@ def _cell(value: Any) -> Any:  # noqa: ANN401 - a JSON value
 def sweep_metrics(result: SweepResult) -> list[tuple[str, float, int]]:
     """Return the sweep's summary: the winner's figures, how many passed, and its wall time."""
     found: list[tuple[str, Any, int]] = [
-        ("trials", sum(r.role != "confirm" for r in result.records), 0),
+        ("trials", sum(r.role not in ASIDE for r in result.records), 0),
         ("accepted", sum(r.accepted for r in result.records if r.role != "baseline"), 0),
         ("rejected", _n_rejected(result.records), 0),
         ("surpassed", surpassed_counts(result.records).total(), 0),
@@ -111,6 +111,10 @@ def sweep_metrics(result: SweepResult) -> list[tuple[str, float, int]]:
             found += [(f"{role}/{key}", value, 0) for key, value in record.metrics.items()]
     if result.confirmation is not None:
         found.append(("confirmed_speedup", result.confirmation.speedup, 0))
+    if result.arming is not None:
+        sigmas = result.arming["sigma_pct"].items()
+        found += [(f"arming/{metric}_sigma_pct", value, 0) for metric, value in sigmas]
+        found += [(f"arming/{key}", result.arming[key], 0) for key in ("n_small_loss", "seconds")]
     return [(k, float(v), step) for k, v, step in found if _is_number(v)]
 
 
@@ -126,7 +130,17 @@ def sweep_tags(result: SweepResult) -> dict[str, str]:
     return {
         "winner": f"trial {won.number}" if won else none,
         "objectives": ", ".join(result.objectives),
+        **_armed(result),
     }
+
+
+def _armed(result: SweepResult) -> dict[str, str]:
+    """Return whether the gate told good from bad on this baseline, and what it missed."""
+    if result.arming is None:
+        return {"armed": "not tried"}
+    missed = "\n".join(result.arming["missed"])
+    tags = {"armed": str(result.arming["armed"]).lower()}
+    return tags | ({"unarmed": _cut(missed, _MAX_TAG)} if missed else {})
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401 - what a record carries

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.fidelity import FidelityConfig, FidelityStats, rejection, screen
-from evaluation.gate import GateConfig, Verdict, decide
+from evaluation.gate import GateConfig, Verdict, decide, unarmed
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import FIRST_LOOK, Plan
 from search.errors import InfrastructureError
@@ -86,6 +86,7 @@ class Brief:
         surpassed: Given the trial's metrics: why it cannot win whatever its quality, or "";
             None where that does not matter.
         screen: What is rejected at the token level, before anything is heard.
+        unarmed: Why the gate lets nothing pass; empty where it is armed.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Brief:
     overlap: bool = True
     surpassed: Callable[[Mapping[str, float]], str] | None = None
     screen: FidelityConfig = field(default_factory=FidelityConfig)
+    unarmed: tuple[str, ...] = ()
 
 
 class Judging:
@@ -216,7 +218,8 @@ class Judging:
         if self.brief.reference is None:
             return None
         known = list(self.brief.reference.scores)
-        return decide(known, list(scores), self.brief.gate, complete=complete)
+        verdict = decide(known, list(scores), self.brief.gate, complete=complete)
+        return unarmed(verdict, self.brief.unarmed) if self.brief.unarmed else verdict
 
     def submit(self, ids: Sequence[str]) -> Future[list[UtteranceScores]]:
         """Begin to score these utterances."""

@@ -65,7 +65,7 @@ def verdict_label(record: TrialRecord) -> str:
         return record.status
     if record.role == "baseline":
         return "baseline"
-    if record.role == "confirm" and record.verdict is None:
+    if record.role in ("confirm", "arming") and record.verdict is None:
         return "not judged"  # the baseline's second hearing, or one that only took the time
     if record.surpassed:
         return "surpassed"

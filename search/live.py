@@ -17,6 +17,7 @@ from rich.text import Text
 from search.events import (
     ConfirmStarted,
     Event,
+    GateArmed,
     Notice,
     PhaseStarted,
     SweepFinished,
@@ -26,7 +27,7 @@ from search.events import (
 )
 from search.labels import clock, column, one_line, run_name, short_options, verdict_label, why_not
 from search.ranking import speedup
-from search.record import TrialRecord
+from search.record import ASIDE, TrialRecord
 from search.summary import verdict_text
 
 Clock = Callable[[], float]
@@ -84,6 +85,8 @@ class Progress:
                 self._count(record)
             case SweepFinished():
                 self.trial = self.phase = None
+            case GateArmed():
+                self.phase = None
             case Notice():
                 pass
 
@@ -91,7 +94,7 @@ class Progress:
         if record.role == "baseline":
             self.baseline = record
             return
-        if record.role == "confirm":
+        if record.role in ASIDE:
             return
         label = "accepted" if record.accepted else verdict_label(record)
         self.counts[label] = self.counts.get(label, 0) + 1
@@ -150,13 +153,19 @@ def _figure(record: TrialRecord, metric: str) -> str:
 
 def finished_line(record: TrialRecord, metric: str, total: int) -> str:
     """Return one line on a finished trial: number, options, key metric, verdict and reason."""
-    place = "confirm" if record.role == "confirm" else f"{record.number}/{total}"
+    place = record.role if record.role in ASIDE else f"{record.number}/{total}"
     words = [f"[{place}]", f"{short_options(record.options)}:"]
     if metric in record.metrics:
         words.append(f"{_figure(record, metric)},")
     words.append(verdict_text(record) if record.failure is None else record.status)
     said = one_line(why_not(record), 200)
     return " ".join(words) + (f": {said}" if said else "")
+
+
+def armed_line(event: GateArmed) -> str:
+    """Say whether the gate is armed, on what grounds, and what that took."""
+    goes_on = "" if event.arming.armed else " Nothing can pass in this sweep."
+    return f"{event.arming.summary}{goes_on} ({clock(event.seconds)})"
 
 
 class PlainView:
@@ -185,6 +194,8 @@ class PlainView:
                 self._total = event.total
             case TrialFinished(record=record):
                 self._say(finished_line(record, self._progress.metric, self._total))
+            case GateArmed():
+                self._say(armed_line(event))
             case Notice(message=message):
                 self._say(f"note: {message}")
 
@@ -264,6 +275,9 @@ class LiveView:
                 self._total = event.total
             case TrialFinished(record=record):
                 self._live.console.print(self._finished(record))
+            case GateArmed():
+                colour = "green" if event.arming.armed else "magenta"
+                self._live.console.print(Text(armed_line(event), style=colour))
             case Notice(message=message):
                 self._live.console.print(Text(f"note: {message}", style="dim"))
 

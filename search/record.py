@@ -21,10 +21,12 @@ ADDED = frozenset({"judged"})
 RECORD_NAME = "record.json"
 # A confirmation that still has to take turns; the record takes its place.
 DRAFT_NAME = "draft.json"
+# Roles that are no candidates of the search and count against none of its budget of trials.
+ASIDE: frozenset[str] = frozenset({"confirm", "arming"})
 # How the last of a verdict's reasons begins when its trial was stopped because it could not win.
 NOT_JUDGED = "Not judged further: "
 
-Role = Literal["baseline", "recipe", "search", "confirm"]
+Role = Literal["baseline", "recipe", "search", "confirm", "arming"]
 Status = Literal["completed", "infeasible", "failed"]
 FailureKind = Literal["refused", "oom", "crash", "timeout", "error", "silence", "guard"]
 DETERMINISTIC: frozenset[str] = frozenset({"refused", "oom", "timeout", "silence", "guard"})
@@ -205,6 +207,8 @@ class SweepResult:
             won; it may not be shipped.
         not_confirmed: Why nobody was confirmed although there were contenders, and what to do
             about it; or "".
+        arming: How the gate was tried on the baseline (an ``Arming`` as a mapping); None where that
+            was left out.
     """
 
     study: str
@@ -218,6 +222,7 @@ class SweepResult:
     wall_s: float
     unconfirmed: TrialRecord | None = None
     not_confirmed: str = ""
+    arming: Mapping[str, Any] | None = None
 
 
 def folder_name(number: int, digest: str) -> str:

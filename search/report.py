@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.labels import Column, column, seconds, short_options, verdict_label
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 from search.summary import Summary, summarise
 
 _STYLES = {"baseline": "dim", "winner": "bold green", "unconfirmed": "yellow"}
@@ -139,7 +139,7 @@ def _scatter(result: SweepResult) -> str:
     dots = [
         r
         for r in result.records
-        if r.role != "confirm" and across.metric in r.metrics and up.metric in r.metrics
+        if r.role not in ASIDE and across.metric in r.metrics and up.metric in r.metrics
     ]
     if not dots:
         return ""

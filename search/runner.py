@@ -18,7 +18,7 @@ from search.job import Job
 from search.judging import Brief, Reference
 from search.process import Standby
 from search.prompts import PromptSet
-from search.record import Role, TrialRecord, write_draft, write_record
+from search.record import ASIDE, Role, TrialRecord, write_draft, write_record
 from search.scoring import Scoring, plain, quality_metrics
 from search.space import Candidate
 from search.trial import BudgetOverError, Outcome, Trial, now, plain_scores
@@ -56,6 +56,8 @@ class Runner:
         self.conditions, self.environment, self.device = conditions, environment, device
         self.on_event = on_event
         self.records = folder.records()
+        # Why the gate is not armed: while there is a reason, nothing passes it.
+        self.unarmed: tuple[str, ...] = ()
         self.drafts = folder.drafts()
         # Where cores are to spare: on a GPU, beside a model that leaves the CPU alone.
         self.standby = Standby(
@@ -159,7 +161,7 @@ class Runner:
                 Brief(
                     folder=path, references=prompts.references, gate=self.config.gate,
                     reference=reference, overlap=self.overlap,
-                    surpassed=None if role == "confirm" else self.surpassed,
+                    surpassed=None if role in ASIDE else self.surpassed, unarmed=self.unarmed,
                 ),
                 number,
             ).run()  # fmt: skip

@@ -22,7 +22,7 @@ from optuna.trial import TrialState, create_trial
 from search.config import METRICS, SweepConfig
 from search.errors import InfrastructureError
 from search.ranking import objective_values
-from search.record import TrialRecord
+from search.record import ASIDE, TrialRecord
 from search.space import Candidate, Space, options_of
 from tts.errors import InapplicableError
 from tts.options import Options
@@ -65,7 +65,7 @@ class Sampler:
         self.distributions: dict[str, BaseDistribution] = {
             axis: CategoricalDistribution(c) for axis, c in space.choices.items() if len(c) > 1
         }
-        self.tried = {Options.from_mapping(r.options): r for r in records if r.role != "confirm"}
+        self.tried = {Options.from_mapping(r.options): r for r in records if r.role not in ASIDE}
         self.random = random.Random(config.seed + len(records))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:

@@ -17,9 +17,16 @@ class Scorer(Protocol):
     """What scores clips: ``evaluation.judge.Judge``, or a stand-in in tests."""
 
     def score(
-        self, clips: Sequence[Clip], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        clips: Sequence[Clip],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        metrics: Sequence[str] | None = None,
     ) -> list[UtteranceScores]:
-        """Score clips, in their order; tell how many are done, and stop if that raises."""
+        """Score clips, in their order, by some metrics or (None) by all.
+
+        Tell how many are done, and stop if that raises.
+        """
         ...
 
     def provenance(self) -> Mapping[str, str]:

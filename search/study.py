@@ -6,14 +6,16 @@ Everything that matters is in the records on disk. Kill it at any moment; the sa
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from evaluation.gate import check_baseline
 from evaluation.judge import Judge
 from search import ranking
+from search.armed import why_nothing_passes
+from search.arming import Armer
 from search.config import SweepConfig
 from search.confirm import Confirmer
 from search.environment import describe, study_conditions
@@ -24,10 +26,10 @@ from search.judging import Reference, load_reference
 from search.load_crashes import broken_environment
 from search.outbox import Outbox
 from search.prompts import PromptSet, confirm_prompts, references_of, search_prompts, spoken_again
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 from search.runner import Runner
 from search.sampler import Proposal, Sampler
-from search.scoring import Scorer, Scoring
+from search.scoring import Scorer, Scoring, plain
 from search.space import Candidate, Space, recipes, resolve
 from search.standing import best_standing
 from search.trial import BudgetOverError
@@ -134,13 +136,14 @@ class Sweep:
 
     def run(self) -> SweepResult:
         """Run until the budget or the space is used up, or a person stops it."""
-        baseline = self.baseline()
+        baseline, arming = self.baseline(), None
         reference = load_reference(
             self.runner.folder.trials / baseline.folder_name, baseline.utterances
         )
         confirmer = Confirmer(self.runner, baseline)
         interrupted = False
         try:
+            arming = self.arm(baseline)
             self.search(baseline, reference)
             self.outbox.flush()
             n_before = len(self.runner.records)
@@ -163,8 +166,17 @@ class Sweep:
             interrupted=interrupted,
             wall_s=self.runner.folder.spent_s,
             unconfirmed=standing.unconfirmed,
-            not_confirmed=standing.why,
+            not_confirmed=why_nothing_passes(arming, self.config.prompts.n) or standing.why,
+            arming=arming,
         )
+
+    def arm(self, baseline: TrialRecord) -> Mapping[str, Any] | None:
+        """Try the gate on the baseline; None where the configuration leaves that out."""
+        n_before = len(self.runner.records)
+        found = Armer(self.runner, baseline, self.prompts).arm()
+        for record in self.runner.records[n_before:]:
+            self.outbox.put(record)
+        return None if found is None else plain(found.to_mapping())
 
     def contenders(self, baseline: TrialRecord) -> list[TrialRecord]:
         """Return the accepted records that beat the baseline, best first."""
@@ -246,7 +258,7 @@ class Sweep:
     @property
     def searched(self) -> list[TrialRecord]:
         """The records that count against the budget's trials."""
-        return [r for r in self.runner.records if r.role != "confirm"]
+        return [r for r in self.runner.records if r.role not in ASIDE]
 
     @property
     def n_tried(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from search.causes import what_made_it_so
 from search.labels import COLUMNS, Column, clock, column, short_options, verdict_label, why_not
 from search.ranking import speedup
-from search.record import SweepResult, TrialRecord
+from search.record import ASIDE, SweepResult, TrialRecord
 from search.rejections import rejection_counts, surpassed_counts, what_was_rejected
 from search.standing import few
 
@@ -70,7 +70,7 @@ def ranked_front(result: SweepResult) -> list[TrialRecord]:
 
 
 def _title(result: SweepResult) -> str:
-    n = sum(r.role != "confirm" for r in result.records)
+    n = sum(r.role not in ASIDE for r in result.records)
     stopped = ", interrupted" if result.interrupted else ""
     device = device_name(result.baseline)
     return f"{result.study}: {n} trials on {device} in {clock(result.wall_s)}{stopped}"

@@ -94,6 +94,7 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
 
 def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResult:
     from search import ranking
+    from search.armed import read_arming, why_nothing_passes
     from search.config import ConfirmConfig
     from search.standing import best_standing
 
@@ -108,6 +109,8 @@ def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResu
             f"({error}); run the study's sweep again to write it anew"
         ) from error
     standing = best_standing(objectives, records, baseline, confirm)
+    kept = read_arming(root / study)
+    arming = kept["arming"] if kept else None
     return SweepResult(
         study=study,
         objectives=objectives,
@@ -119,7 +122,8 @@ def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResu
         interrupted=False,
         wall_s=_spent_s(root / study),
         unconfirmed=standing.unconfirmed,
-        not_confirmed=standing.why,
+        not_confirmed=why_nothing_passes(arming, config["prompts"]["n"]) or standing.why,
+        arming=arming,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import torch
 
+from evaluation.canaries import CANARIES
 from evaluation.scores import Clip, UtteranceScores
 from tts.errors import InapplicableError
 from tts.options import Options
@@ -155,13 +156,22 @@ def _sleep_through_sigterm() -> None:
 
 
 class FakeScorer:
-    """Scores by level: loud is good, and the same each time."""
+    """Scores by level: loud is good, and the same each time.
 
-    def __init__(self) -> None:
+    Args:
+        deaf_to: Names of canaries whose damage it does not hear.
+    """
+
+    def __init__(self, deaf_to: Sequence[str] = ()) -> None:
         self.n_scored = 0
+        self.bad = {c.name for c in CANARIES if not c.harmless} - set(deaf_to)
 
     def score(
-        self, clips: Sequence[Clip], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        clips: Sequence[Clip],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        metrics: Sequence[str] | None = None,
     ) -> list[UtteranceScores]:
         found = []
         for clip in clips:
@@ -177,7 +187,9 @@ class FakeScorer:
     def _one(self, clip: Clip) -> UtteranceScores:
         samples, _ = soundfile.read(clip.wav_path)
         level = float(np.abs(samples).max())
-        mos = 3.0 if level > 0.3 else 2.0
+        mos = 3.0 if level > 0.2 else 2.0
+        # A canary's copies lie in a folder of its name.
+        mos = 1.5 if clip.wav_path.parent.name in self.bad else mos
         mos += (sum(clip.utterance_id.encode()) % 10) / 100
         guards = () if level else ("silence: -inf dBFS (limit -50)",)
         return UtteranceScores(

@@ -1,0 +1,154 @@
+"""Arming the gate before a sweep: the baseline heard again, and canaries of its own audio.
+
+The second hearing is a trial like any other: a fresh process, the same prompts, other seeds, and
+a record that a resumed sweep finds again. What came of it all is kept in ``arming.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.arming import Arming, arm
+from evaluation.canaries import select
+from evaluation.scores import Clip, UtteranceScores
+from search.armed import ARMING, read_arming
+from search.config import digest_of
+from search.errors import BaselineUnfitError, InfrastructureError
+from search.events import GateArmed, PhaseStarted
+from search.folder import CLIPS
+from search.judging import load_reference
+from search.prompts import PromptSet
+from search.record import TrialRecord, write_atomically
+from search.runner import Runner
+from search.space import Candidate
+from search.trial import BudgetOverError
+from tts.options import Options
+
+# Between the search's seeds and the confirmation's: none of theirs is among these.
+AGAIN_SEED = 250_000
+# A harmless change that passes on so many utterances need not be judged on all of them.
+HARMLESS_N = 16
+
+
+class Armer:
+    """Arms the gate of one study, or reads how that went in an earlier sitting.
+
+    Args:
+        runner: Runs the baseline's second hearing.
+        baseline: The baseline's record.
+        prompts: What the search is judged on.
+    """
+
+    def __init__(self, runner: Runner, baseline: TrialRecord, prompts: PromptSet) -> None:
+        self.runner, self.baseline, self.prompts = runner, baseline, prompts
+        self.config = runner.config
+        spoken = tuple(replace(u, seed=u.seed + AGAIN_SEED) for u in prompts.utterances)
+        self.prompts_again = replace(prompts, utterances=spoken)
+
+    def arm(self) -> Arming | None:
+        """Arm the gate, or find out why not; None where the sweep leaves it out.
+
+        From here on a gate that is not armed lets nothing pass.
+
+        Raises:
+            BaselineUnfitError: The baseline failed when it was heard again, or the time was over.
+        """
+        if not self.config.arming.enabled:
+            return None
+        folder, key = self.runner.folder.path, self.key
+        known = read_arming(folder)
+        if known is None or known["key"] != key:
+            again = self.heard_again()
+            found = self.tried(again)
+            seconds = sum(again.phases.values()) + found.seconds
+            known = {"key": key, "seconds": seconds, "arming": found.to_mapping()}
+            write_atomically(folder / ARMING, json.dumps(known, indent=1))
+        arming = _restored(known["arming"], folder / ARMING)
+        self.runner.unarmed = arming.missed
+        self.runner.on_event(GateArmed(arming=arming, seconds=known["seconds"]))
+        return arming
+
+    @property
+    def key(self) -> str:
+        """Name all that an arming depends on: conditions, both hearings, canaries."""
+        again = self.runner.digest(self.options, self.prompts_again)
+        conditions = dict(self.runner.conditions)
+        return digest_of([conditions, self.baseline.digest, again, asdict(self.config.arming)])
+
+    @property
+    def options(self) -> Options:
+        """The baseline's options."""
+        return Options.from_mapping(self.baseline.options)
+
+    def heard_again(self) -> TrialRecord:
+        """Return the record of the second hearing; run it if need be.
+
+        Raises:
+            BaselineUnfitError: It failed, which leaves no record, or the time was over.
+        """
+        known = self.runner.known(self.runner.digest(self.options, self.prompts_again))
+        if known is not None:
+            return known
+        candidate = Candidate(requested=self.options, options=self.options)
+        try:
+            record = self.runner.attempt(candidate, "arming", self.prompts_again, None)
+        except BudgetOverError as error:
+            raise BaselineUnfitError(
+                "the study's time was over before the gate was armed: give it more"
+            ) from error
+        if record.failure is None:
+            return self.runner.keep(record)
+        # One that failed must not be in the way of the next sitting's.
+        self.runner.folder.remove_trial(record.folder_name)
+        failure = record.failure
+        raise BaselineUnfitError(
+            f"the baseline failed when it was heard again with other seeds ({failure.kind} in "
+            f"{failure.phase}: {failure.message}); mend that and run the same command again"
+        )
+
+    def tried(self, again: TrialRecord) -> Arming:
+        """Try the gate on both hearings and on the canaries."""
+        self.runner.on_event(PhaseStarted(number=again.number, phase="canaries", deadline_s=0.0))
+        folder = self.runner.folder.trials / self.baseline.folder_name
+        scores = load_reference(folder, self.baseline.utterances).scores
+        return arm(
+            baseline_clips(folder, scores, self.prompts.references),
+            scores,
+            [UtteranceScores.from_mapping(u) for u in again.utterances],
+            self.runner.scoring.scorer,
+            self.config.gate,
+            canaries=select(self.config.arming.canaries),
+            harmless_n=HARMLESS_N,
+        )
+
+
+def baseline_clips(
+    folder: Path, scores: tuple[UtteranceScores, ...], references: Mapping[str, str]
+) -> list[Clip]:
+    """Return the audio of a trial as it was judged, in the order of its scores."""
+    told = json.loads((folder / CLIPS).read_text(encoding="utf-8"))["clips"]
+    clips = [(item.utterance_id, told[item.utterance_id]) for item in scores]
+    return [
+        Clip(
+            utterance_id=name,
+            wav_path=folder / clip["wav"],
+            reference=references[name],
+            n_truncated=clip["n_truncated"],
+            n_tokens=clip["n_tokens"],
+        )
+        for name, clip in clips
+    ]
+
+
+def _restored(kept: Mapping[str, Any], path: Path) -> Arming:
+    try:
+        return Arming.from_mapping(kept)
+    except (KeyError, TypeError) as error:
+        raise InfrastructureError(
+            f"cannot read {path}: {error!r}; remove it and run the same command again, which arms "
+            "the gate anew"
+        ) from error
