@@ -15,11 +15,13 @@ from evaluation.metrics.base import Metric, MetricSettings, Subject
 from evaluation.metrics.guards import GuardMetric
 from evaluation.metrics.pesq import TeacherForcedPesq, are_aligned
 from evaluation.metrics.wer import WordErrors, count_word_errors
+from evaluation.prompts import load_prompts
 from evaluation.scores import Clip, UtteranceScores
 from tests.evaluation.sounds import RATE, voice, write
 
 SETTINGS = MetricSettings(asr="none")
 SPEECH = Path(__file__).parent / "speech"
+PROMPTS = Path(__file__).parents[2] / "configs" / "prompts" / "english.tsv"
 
 
 def speech() -> npt.NDArray[np.float32]:
@@ -144,10 +146,30 @@ def test_pesq_does_not_apply_without_renderings_and_refuses_half_of_them(
         ("yes", "no no no no", (4, 1)),  # above one
         ("it's three thirty", "It is 330", (0, 3)),
         ("colour", "color", (0, 1)),
+        ("mister o'neil paid twenty one dollars today", "Mr. O'Neil paid $21 today", (0, 6)),
+        ("the f b i called at six forty five", "The FBI called at 6:45", (0, 7)),
+        ("the f b i called", "the f bi called", (0, 5)),
+        ("the f b i called", "the bi called", (3, 5)),  # the f is lost, and so is the spacing
+        ("the fan is on", "the fan", (2, 4)),  # what is lost is no space
+        ("a man", "an man", (1, 2)),
+        ("left right", "right left", (2, 2)),
     ],
 )
 def test_word_errors(reference: str, transcript: str, counts: tuple[int, int]) -> None:
     assert count_word_errors(reference, transcript) == counts
+
+
+def test_each_curated_reference_can_be_counted() -> None:
+    """And is said rightly by whoever says it word for word, or as a person writes the text."""
+    prompts = load_prompts(PROMPTS)
+    differing = set()
+    for prompt in prompts:
+        assert count_word_errors(prompt.reference, prompt.reference)[0] == 0
+        errors, words = count_word_errors(prompt.reference, prompt.text)
+        assert words >= 1
+        if errors:
+            differing.add(prompt.stratum)
+    assert differing == {"numbers_dates", "abbreviations"}  # "3/4 cup", "Ltd.": said in full
 
 
 @pytest.mark.parametrize("reference", ["", "  ", "Hmm.", "..."])
