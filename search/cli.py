@@ -28,6 +28,7 @@ examples:
   mosgate export quickstart -o winner/            ship what won
   mosgate say "Good morning." -o morning.wav      hear the voice
   mosgate hear morning.wav                        read what a recogniser hears
+  mosgate judge --baseline A --candidate B --texts said.tsv   gate two folders of wavs
   mosgate ui                                      compare runs in MLflow
 
 exit codes: 0 there is a winner (or the command did its work), 1 nothing passed the gate,
@@ -75,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_sweep, _add_show, _add_export, _add_doctor, _add_say, _add_hear, _add_ui):
+    for add in (
+        _add_sweep, _add_show, _add_export, _add_judge, _add_doctor, _add_say, _add_hear, _add_ui
+    ):  # fmt: skip
         add(commands)
     return parser
 
@@ -163,6 +166,52 @@ def _add_export(commands: _Commands) -> None:
     command.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
     command.add_argument("--force", action="store_true", help="replace what is in DIR")
     _add_root(command)
+
+
+def _add_judge(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "judge",
+        "judge a folder of wavs against a baseline's, whoever made them",
+        "mosgate judge --baseline before/ --candidate after/ --texts said.tsv --out judged.json",
+    )
+    command.add_argument("--baseline", required=True, metavar="DIR", help="what it must keep up to")
+    command.add_argument("--candidate", required=True, metavar="DIR", help="what is judged")
+    command.add_argument(
+        "--texts", required=True, metavar="FILE", help="name<TAB>text (<TAB>reference), a line each"
+    )
+    command.add_argument(
+        "--baseline-again", metavar="DIR", help="the baseline with other seeds: must pass, too"
+    )
+    command.add_argument("--n", type=int, metavar="N", help="judge only N of the utterances")
+    command.add_argument(
+        "--asr", default="embedded", help="embedded, or a Whisper name such as base.en"
+    )
+    command.add_argument(
+        "--aligned", action="store_true", help="both are renderings of the same tokens: tell PESQ"
+    )
+    command.add_argument(
+        "--no-arming", action="store_true", help="do not try the gate on damaged copies"
+    )
+    command.add_argument("--out", metavar="FILE", help="write the whole judgement as JSON")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    _add_gate(command)
+
+
+def _add_gate(command: argparse.ArgumentParser) -> None:
+    """Add one option per field of the gate."""
+    from dataclasses import fields
+
+    from evaluation.verdict import GateConfig
+
+    group = command.add_argument_group("gate", "what a candidate must keep (docs/judge.md)")
+    for item in fields(GateConfig):
+        group.add_argument(
+            f"--{item.name.replace('_', '-')}",
+            type=type(item.default),
+            metavar="X",
+            help=f"default: {item.default}",
+        )
 
 
 def _add_doctor(commands: _Commands) -> None:

@@ -1,0 +1,144 @@
+"""``mosgate judge``: gate one folder of wavs against another, whoever made them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TextIO
+
+from evaluation.errors import InputsError
+from evaluation.folder_verdict import FolderVerdict, judge_folders
+from evaluation.folders import Inputs, check_folders
+from evaluation.gate import GateConfig
+from evaluation.judge import Judge
+from evaluation.provenance import references_digest
+from evaluation.texts import read_texts
+from search.exits import Exit, InputError
+from search.folder_report import to_mapping, to_text
+from search.record import write_atomically
+
+METRICS = ("guards", "dnsmos", "wer")
+TIMEOUT_S = 60.0
+MISHEARD = 0.25
+"""A word error rate of the baseline at which its recogniser is to be doubted."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check all inputs, judge, tell; only a PASS ends in 0."""
+    config = _gate(args)
+    out = _target(args.out)
+    inputs = _inputs(args)
+    began = time.monotonic()
+    progress = Progress(sys.stderr)
+    heard = references_digest({spoken.name: spoken.reference for spoken in inputs.texts})
+    metrics = (*METRICS, "pesq") if args.aligned else METRICS
+    progress.say(f"judging {len(inputs.texts)} utterances; loading the metrics")
+    with Judge(args.asr, timeout_s=TIMEOUT_S, metrics=metrics, references=heard) as judge:
+        provenance = judge.provenance()
+        found = judge_folders(
+            inputs, config, judge, aligned=args.aligned, arming=not args.no_arming,
+            on_progress=progress,
+        )  # fmt: skip
+    progress.end()
+    mapping = to_mapping(
+        found, config, inputs, Path(args.texts), provenance, aligned=args.aligned,
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
+    text = json.dumps(mapping, indent=1, ensure_ascii=False, allow_nan=False)
+    if out is not None:
+        write_atomically(out, text + "\n")
+    print(text if args.json else to_text(found, config, aligned=args.aligned))
+    _doubt_the_ear(found, args.asr)
+    return Exit.WINNER if found.verdict.status == "PASS" else Exit.NOTHING_PASSED
+
+
+def _gate(args: argparse.Namespace) -> GateConfig:
+    given = {f.name: getattr(args, f.name) for f in fields(GateConfig)}
+    try:
+        return GateConfig(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        name, _, what = str(error).partition(" ")
+        raise InputError(f"--{name.replace('_', '-')} {what}") from error
+
+
+def _target(given: str | None) -> Path | None:
+    """Return where to write; refuse now what would fail after minutes of work."""
+    if given is None:
+        return None
+    path = Path(given)
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"--out {path}: no right to write there; choose another folder")
+    return path
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    texts = Path(args.texts)
+    try:
+        return check_folders(
+            read_texts(texts),
+            texts,
+            baseline=Path(args.baseline),
+            candidate=Path(args.candidate),
+            again=Path(args.baseline_again) if args.baseline_again else None,
+            n=args.n,
+            aligned=args.aligned,
+        )
+    except InputsError as error:
+        if len(error.problems) == 1:
+            raise
+        raise InputError(f"{len(error.problems)} problems, nothing was judged:\n{error}") from error
+
+
+def _doubt_the_ear(found: FolderVerdict, asr: str) -> None:
+    """Say so when the recogniser cannot follow the baseline: its word errors gate nothing then."""
+    words = sum(scores.wer_words or 0 for scores in found.baseline)
+    errors = sum(scores.wer_errors or 0 for scores in found.baseline)
+    if words and errors / words > MISHEARD:
+        other = "; it knows few voices: try --asr base.en" if asr == "embedded" else ""
+        print(
+            f"mosgate: the recogniser {asr} mishears {errors / words:.0%} of the baseline's "
+            f"words{other}",
+            file=sys.stderr,
+        )
+
+
+class Progress:
+    """Says how far it is: one line that moves on a terminal, plain lines elsewhere.
+
+    Args:
+        stream: Where to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.moves = stream.isatty()
+        self.told: tuple[str, int] = ("", -1)
+
+    def say(self, text: str) -> None:
+        """Say something once."""
+        self._show(f"mosgate: {text}")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say that so many clips of ``what`` are done."""
+        quarter = 4 * done // total if total else 4
+        if self.moves or (what, quarter) != self.told:
+            self._show(f"mosgate: {what}: {done} of {total}")
+        self.told = (what, quarter)
+
+    def end(self) -> None:
+        """Clear the line that moves."""
+        if self.moves:
+            print("\r\x1b[2K", end="", file=self.stream, flush=True)
+
+    def _show(self, line: str) -> None:
+        start, end = ("\r\x1b[2K", "") if self.moves else ("", "\n")
+        print(f"{start}{line}", end=end, file=self.stream, flush=True)
