@@ -18,7 +18,7 @@ from search.armed import why_nothing_passes
 from search.arming import Armer
 from search.config import SweepConfig
 from search.confirm import Confirmer
-from search.environment import describe, study_conditions
+from search.environment import describe, model_digest, study_conditions
 from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
 from search.folder import StudyFolder
@@ -73,9 +73,10 @@ def run_sweep(
     known, skipped = recipes(config, space)
     prompts = search_prompts(config)
     environment = describe(caps, config.measure.threads)
-    # A mistake there must not wait until the end of the search.
-    known_twice = spoken_again(confirm_prompts(config))
-    skipped = [*skipped, *([known_twice] if known_twice else [])]
+    # A mistake there must not wait until the end of the search, nor leave a folder behind.
+    model_digest(config.model)
+    twice = spoken_again(confirm_prompts(config))
+    skipped = [*skipped, *([twice] if twice else [])]
     heard = references_of(config)
     with ExitStack() as stack:
         folder = stack.enter_context(StudyFolder(root, config.study))

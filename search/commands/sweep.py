@@ -55,7 +55,7 @@ def _clips(root: Path, result: SweepResult) -> dict[str, bytes]:
         for title, record in shown.items()
     }
     names = {title: {p.name for p in folder.glob("*.wav")} for title, folder in folders.items()}
-    both = sorted(names["baseline"] & names["winner"])[:1]
+    both = sorted(set.intersection(*names.values()))[:1]
     return {
         f"{title}: {name.removesuffix('.wav')}": (folder / name).read_bytes()
         for name in both

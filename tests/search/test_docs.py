@@ -10,7 +10,7 @@ import pytest
 from search import cli
 from search.config import SweepConfig
 from search.exits import Exit
-from tests.search.test_cli import ROOM
+from tests.search.command_line import ROOM
 
 DOCS = ROOM / "docs"
 

@@ -15,7 +15,7 @@ from search import cli
 from search.export import verify
 from search.tracking import database_uri
 from tests.search import fakes
-from tests.search.test_cli import ROOM
+from tests.search.command_line import ROOM
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,8 +28,9 @@ device: cpu
 prompts: {{path: prompts.tsv, n: 9}}
 space: {{precision: [fp32], quantization: [none], attention: [math], compile: [none, default],
         kv_cache: [dynamic, static], temperature: [{fakes.FINE}]}}
-confirm: {{n: 0, pairs: 0}}
+confirm: {{n: 8, pairs: 1}}
 recipes: []
+arming: {{enabled: false}}
 budget: {{max_trials: 3}}
 """
 # The command itself, with a scorer that needs no models.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from search.commands.studies import load_study
 from search.config import SweepConfig, load_config
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.events import Event, Notice, PhaseStarted, TrialFinished, TrialStarted
@@ -30,7 +32,8 @@ device: cpu
 prompts: {{path: prompts.tsv, n: 9}}
 space: {{precision: [fp32], quantization: [none], attention: [math], compile: [none, default],
         kv_cache: [dynamic, static], temperature: [{fakes.FINE}, {fakes.POOR}, {fakes.RAISE}]}}
-confirm: {{n: 0, pairs: 0}}
+arming: {{enabled: false}}
+confirm: {{n: 0}}
 recipes: [compiled]
 """
 
@@ -104,18 +107,6 @@ def _refuse(event: Event, kind: type) -> None:
     assert not isinstance(event, kind)
 
 
-@pytest.mark.slow
-def test_a_confirmation_that_only_takes_turns_keeps_its_record(
-    tmp_path: Path, sweep: Callable[[str], SweepConfig]
-) -> None:
-    config = sweep("budget: {max_trials: 2}\nconfirm: {n: 0, pairs: 2}")
-    result = run(config, tmp_path / "mlruns")
-    assert result.confirmation is not None
-    assert len(result.confirmation.winner_samples) == 2
-    assert tuple(read_records(tmp_path / "mlruns" / "a")) == result.records
-    assert [r.role for r in result.records] == ["baseline", "recipe", "confirm"]
-
-
 RUN = """
 import sys
 from pathlib import Path
@@ -132,25 +123,30 @@ run_sweep(config, root=Path(sys.argv[2]), on_event=say, scorer=FakeScorer())
 """
 
 
-@pytest.fixture
-def killed(tmp_path: Path, sweep: Callable[[str], SweepConfig]) -> SweepConfig:
-    """A sweep whose process was killed with -9 in the middle of its third trial."""
-    config = sweep("budget: {max_trials: 4}")
+def kill_at(tmp_path: Path, moment: str) -> None:
+    """Run ``sweep.yaml`` in a process that is killed with -9 at this moment."""
     command = [sys.executable, "-c", RUN, str(tmp_path / "sweep.yaml"), str(tmp_path / "mlruns")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("PhaseStarted 2 compile"):
+            if line.startswith(moment):
                 process.kill()
-    return config
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConfig) -> None:
+@pytest.mark.parametrize(
+    ("phase", "number"), [("synthesize", 1), ("compile", 2)], ids=["between looks", "compiling"]
+)
+def test_the_same_command_goes_on_after_kill_9(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig], phase: str, number: int
+) -> None:
+    killed = sweep("budget: {max_trials: 4}")
+    kill_at(tmp_path, f"PhaseStarted {number} {phase}")
     root = tmp_path / "mlruns"
     before = {p: p.read_bytes() for p in (root / "a" / "trials").glob("*/record.json")}
-    assert len(before) == 2
-    trial = next((root / "a" / "trials").glob("0002-*"))
+    assert len(before) == number
+    trial = next((root / "a" / "trials").glob(f"{number:04d}-*"))
     deadline = time.monotonic() + 10
     while working_in(trial) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -162,7 +158,7 @@ def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConf
             started.append(event.number)
 
     result = run(killed, root, note)
-    assert started == [2, 3]
+    assert started == list(range(number, 4))
     assert [r.number for r in result.records] == [0, 1, 2, 3]
     assert len({r.digest for r in result.records}) == 4
     assert {p: p.read_bytes() for p in before} == before
@@ -170,6 +166,42 @@ def test_the_same_command_goes_on_after_kill_9(tmp_path: Path, killed: SweepConf
     assert sorted(p.name for p in (root / "a" / "trials").iterdir()) == [
         r.folder_name for r in result.records
     ]
+
+
+@pytest.mark.slow
+def test_nothing_wins_when_the_confirmations_time_is_over_first(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    config = sweep("budget: {max_trials: 2}\nconfirm: {n: 9, pairs: 2, seconds: 1}")
+    result = run(config, tmp_path / "mlruns")
+    assert [r.role for r in result.records] == ["baseline", "recipe"]
+    assert (result.winner, result.unconfirmed) == (None, result.records[1])
+    assert "--set confirm.seconds=2" in result.not_confirmed
+    shown, _ = load_study(tmp_path / "mlruns", "a")
+    assert dataclasses.replace(shown, wall_s=result.wall_s) == result
+
+
+@pytest.mark.slow
+def test_a_confirmation_that_was_killed_hears_and_times_nothing_twice(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    root = tmp_path / "mlruns"
+    config = sweep("budget: {max_trials: 2}\nconfirm: {n: 9, pairs: 2}")
+    kill_at(tmp_path, "PhaseStarted 4 compile")  # in the first turn, when both have been heard
+    assert [r.number for r in read_records(root / "a")] == [0, 1, 2]
+    audio = sorted((root / "a" / "trials").glob("000[23]-*/audio/*.wav"))
+    before = {path: path.stat().st_mtime_ns for path in audio}
+    assert len(before) == 18
+
+    events: list[Event] = []
+    result = run(config, root, events.append)
+    assert [e.number for e in events if isinstance(e, TrialStarted)] == [4, 4]  # the two turns
+    assert result.winner == result.records[1]
+    assert result.confirmation is not None
+    assert len(result.confirmation.winner_samples) == 2
+    assert [r.number for r in result.records] == [0, 1, 2, 3]
+    assert {path: path.stat().st_mtime_ns for path in audio} == before
+    assert list((root / "a" / "trials").glob("*/draft.json")) == []
 
 
 @pytest.fixture
@@ -200,7 +232,7 @@ def test_an_interruption_ends_the_child_and_reporting_ends_nothing(
     result = run(sweep(""), root, on_event, report)
     assert result.interrupted
     assert [r.number for r in result.records] == [0, 1]
-    assert result.winner == result.records[1]
+    assert (result.winner, result.unconfirmed) == (None, result.records[1])
     assert [n for n in notices if "trial 1 could not be reported (the tracking server" in n]
     trial = next((root / "a" / "trials").glob("0002-*"))
     assert not working_in(trial)
@@ -250,7 +282,6 @@ def test_a_baseline_that_trips_the_guards_ends_the_sweep(
         ("model: nowhere.at_all:Voice", "there is no module 'nowhere.at_all'"),
         ("prompts: {path: none.tsv}", r"none\.tsv"),
         ("prompts: {path: prompts.tsv, n: 9000}", "ask for 1 to 10"),
-        ("confirm: {n: 9000}", "ask for 1 to 10"),
         ("recipes: [magic]", "unknown: 'magic'"),
     ],
 )
