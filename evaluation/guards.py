@@ -70,9 +70,8 @@ class RelativeLimits:
         min_duration_change_s: A smaller difference is no lost word, whatever the ratio: one-word
             prompts last half a second.
         max_noise_floor_rise_db: Of the 10th percentile of the frame level.
-        short_s: In a shorter clip that percentile rests on so few frames that honest resampling
-            moves it by 3.8 dB (sigma; 1.2 to 1.6 dB in longer ones, embedded voice) ...
-        max_short_noise_floor_rise_db: ... so it may move by this much there.
+            Honest resampling moves it by 1.2 to 1.6 dB (sigma; embedded voice), by 3.8 dB in
+            clips under 1.5 s, and by up to 15 dB where it lies at the edge of a pause (espeak).
     """
 
     min_duration_ratio: float = 0.7
@@ -80,8 +79,6 @@ class RelativeLimits:
     runaway_ratio: float = 3.0
     min_duration_change_s: float = 0.3
     max_noise_floor_rise_db: float = 6.0
-    short_s: float = 1.5
-    max_short_noise_floor_rise_db: float = 15.0
 
 
 Guard = Callable[[Features, Limits], str | None]
@@ -216,11 +213,9 @@ def _noise_floor(
     if baseline.noise_floor_dbfs is None or candidate.noise_floor_dbfs is None:
         return None
     rise = candidate.noise_floor_dbfs - baseline.noise_floor_dbfs
-    is_short = min(baseline.duration_s or 0.0, candidate.duration_s or 0.0) < limits.short_s
-    limit = limits.max_short_noise_floor_rise_db if is_short else limits.max_noise_floor_rise_db
-    if rise <= limit:
+    if rise <= limits.max_noise_floor_rise_db:
         return None
-    return over("noise_floor", rise, limit, "dB above the baseline's")
+    return over("noise_floor", rise, limits.max_noise_floor_rise_db, "dB above the baseline's")
 
 
 def over(name: str, seen: float, limit: float, unit: str) -> str:

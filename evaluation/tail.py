@@ -23,7 +23,7 @@ GATED_METRICS = ("audio", "guards", "dnsmos", "wer")
 """Metrics whose failure ruins an utterance; PESQ informs and does not gate."""
 HEARD_SIGNS = frozenset({"wer", "transcript_loop", "repeated_words"})
 """Signs that rest on the recogniser, which mishears by chance: they need lost words besides."""
-_LIMITS = RelativeLimits(max_noise_floor_rise_db=20.0, max_short_noise_floor_rise_db=20.0)
+_LIMITS = RelativeLimits(max_noise_floor_rise_db=20.0)
 """One utterance's noise floor jumps by up to 15 dB by itself; the mean of all has its own limit."""
 _SHOWN = 3
 

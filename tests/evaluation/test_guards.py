@@ -301,14 +301,6 @@ def test_the_extent_of_speech() -> None:
     assert measure_features(silence(2.0)).speech_s == 0.0
 
 
-def test_the_noise_floor_of_a_short_clip_may_move_further() -> None:
-    base = UtteranceScores(utterance_id="a", duration_s=1.2, noise_floor_dbfs=-64.0)
-    resampled = dataclasses.replace(base, duration_s=1.1, noise_floor_dbfs=-55.5)
-    assert relative_trips(base, resampled, RelativeLimits()) == ()
-    hissing = dataclasses.replace(base, noise_floor_dbfs=-48.5)
-    assert len(relative_trips(base, hissing, RelativeLimits())) == 1
-
-
 @pytest.mark.parametrize("snr_db", [20, 30])
 def test_hiss_raises_the_noise_floor_and_gain_alone_does_not_beyond_its_size(snr_db: int) -> None:
     sound = np.concatenate([voice(3.0), silence(0.6), voice(1.0, 2)])
