@@ -31,8 +31,8 @@ examples:
   mosgate judge --baseline A --candidate B --texts said.tsv   gate two folders of wavs
   mosgate ui                                      compare runs in MLflow
 
-exit codes: 0 there is a winner (or the command did its work), 1 nothing passed the gate,
-2 configuration or input, 3 environment, 4 infrastructure, 130 interrupted
+exit codes: 0 there is a winner (or the command did its work), 1 nothing passed the gate or
+nothing is confirmed, 2 configuration or input, 3 environment, 4 infrastructure, 130 interrupted
 """
 
 
@@ -125,7 +125,8 @@ def _add_sweep(commands: _Commands) -> None:
     command = _add(
         commands,
         "sweep",
-        "search the optimizations of a speech model; the same command resumes",
+        "search the optimizations of a speech model, confirm the best on unseen prompts (which "
+        "takes time of its own, after budget.seconds); the same command resumes",
         "mosgate sweep configs/quickstart.yaml --set budget.seconds=300",
     )
     command.add_argument("config", metavar="CONFIG", help="the sweep's YAML file")
@@ -134,7 +135,8 @@ def _add_sweep(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one key of the file, such as budget.seconds=300; may be repeated",
+        help="override one key of the file, such as budget.seconds=300 (the search's time) or "
+        "confirm.seconds=600 (the confirmation's); may be repeated",
     )
     command.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
     _add_root(command)
@@ -159,7 +161,7 @@ def _add_export(commands: _Commands) -> None:
     command = _add(
         commands,
         "export",
-        "write the winning configuration with its evidence, environment and checksums",
+        "write the winner that was confirmed, with its evidence, environment and checksums",
         "mosgate export quickstart -o winner/",
     )
     command.add_argument("study", metavar="STUDY")
