@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate import scorefile
+from benchmarks.gate.collection import FILE, Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
 from benchmarks.gate.hearing import BatchedEar
 from benchmarks.gate.pool import PROMPTS
@@ -28,7 +28,8 @@ from benchmarks.gate.scoring import write_clips
 from benchmarks.gate.voices import Spoken, speak_options
 from benchmarks.provenance import provenance
 from evaluation import asr
-from evaluation.guards import Limits, transcript_trips
+from evaluation.content_guards import transcript_trips
+from evaluation.guards import Limits
 from evaluation.judge import Judge
 from evaluation.metrics.wer import count_word_errors
 from evaluation.prompts import Prompt, load_prompts, prompt_digest
@@ -38,11 +39,8 @@ MAX_CHARACTERS = 199
 """The longest texts cost most of the time and say nothing that the others do not."""
 N_SEEDS = 2
 SEED = 10_000
-FILE = "classify.jsonl.gz"
 N_COMPARED = 32
 RESERVE_S = 10.0
-
-Header = dict[str, Any]
 
 
 class OutOfTimeError(Exception):
@@ -119,47 +117,6 @@ def with_words(scores: UtteranceScores, reference: str, heard: str) -> Utterance
     return replace(scores, wer_errors=errors, wer_words=words, guards=(*scores.guards, *trips))
 
 
-class Collection:
-    """The file of scores as it grows, written whole after each configuration.
-
-    Args:
-        path: The file.
-        header: What everything in it has in common, its ``identity`` above all.
-
-    Raises:
-        ScoreFileError: There is a file of another voice, judge or set of prompts.
-    """
-
-    def __init__(self, path: Path, header: Header) -> None:
-        self.path, self.header = path, header
-        self.scores: dict[str, list[UtteranceScores]] = {}
-        self.header |= {"refused": {}, "failed": {}, "seconds": {}}
-        if path.exists():
-            known, self.scores = scorefile.read(path)
-            if known["identity"] != header["identity"]:
-                raise scorefile.ScoreFileError(
-                    f"{path} is of another voice, judge or device: remove it or change --out"
-                )
-            self.header |= {key: known[key] for key in ("refused", "seconds", "same_words")}
-
-    def missing(self) -> list[str]:
-        """Return what is not there yet; what was refused will be refused again."""
-        done = {*self.scores, *self.header["refused"]}
-        return [name for name in CONFIGURATIONS if name not in done]
-
-    def add(self, said: Said, scores: Sequence[UtteranceScores], scored_s: float) -> None:
-        """Take in one configuration and write the file."""
-        self.scores[said.name] = [scorefile.as_kept(item) for item in scores]
-        spent = {"speak": said.spoke_s, "hear": said.heard_s, "score": scored_s}
-        self.header["seconds"][said.name] = {k: round(v, 1) for k, v in spent.items()}
-        self.save()
-
-    def save(self) -> None:
-        """Write everything, in the order of the configurations."""
-        ordered = {name: self.scores[name] for name in CONFIGURATIONS if name in self.scores}
-        scorefile.write(self.path, self.header, ordered)
-
-
 def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline: float) -> None:
     """Score what comes until everything is there.
 
@@ -186,7 +143,10 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
         ]
         if item.name == BASELINE:
             collection.header["same_words"] = compare_words(item)
-        collection.add(item, scores, time.perf_counter() - began)
+        spent = {
+            "speak": item.spoke_s, "hear": item.heard_s, "score": time.perf_counter() - began,
+        }  # fmt: skip
+        collection.add(item.name, scores, spent)
         for clip in item.clips:
             clip.wav_path.unlink()
         watch(0, 0)

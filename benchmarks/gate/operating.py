@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.gate import draws
 from benchmarks.gate.damage import RUINS
 from benchmarks.gate.draws import MOS, Pool
+from benchmarks.gate.promises import promises
 from benchmarks.provenance import provenance
 from evaluation.gate import GateConfig, Verdict
 from evaluation.statistics import clopper_pearson_lower, clopper_pearson_upper
@@ -177,45 +178,13 @@ def describe(path: Path) -> Result:
     }
 
 
-def promises(points: list[Result]) -> list[Result]:
-    """Return the issue's promises voice by voice: what was asked, what was found, met or not."""
-    found = []
-    for row in points:
-        common = {"voice": row["voice"], "n_draws": row["n_draws"]}
-        for what, value, limit, at_most in _asked(row):
-            met = value <= limit if at_most else value >= limit
-            sign = "<=" if at_most else ">="
-            found.append(
-                {**common, "what": what, "value": value, "asked": f"{sign} {limit:g}", "met": met}
-            )
-    return found
-
-
-def _asked(row: Result) -> list[tuple[str, float, float, bool]]:
-    """List (what, value, limit, whether it is the most) of one operating point."""
-    if row["ruins"] in ("exactly", "by chance"):
-        how = "2 % ruined" if row["ruins"] == "exactly" else "each ruined with chance 2 %"
-        return [
-            (f"{how}: caught", 1 - row["accepted"], 0.90, False),
-            (f"{how}: accepted by the mean alone", row["mean_alone_accepts"], 0.90, False),
-        ]
-    return {
-        0.0: [("baseline against itself: rejected", row["rejected"], 0.05, True)],
-        2.0: [("true loss of 2 %: accepted", row["accepted"], 0.95, False)],
-        5.0: [("true loss of 5 %: accepted", row["accepted"], 0.05, True)],
-        10.0: [
-            ("true loss of 10 %: share of the utterances", row["mean_spent"] / row["n"], 0.25, True)
-        ],
-    }.get(row["loss_pct"], [])
-
-
 def main() -> None:
     """Judge every operating point of every pool and write one JSON file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pools", type=Path, required=True, help="folder of the pools")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=N, help="utterances of the full judgement")
-    parser.add_argument("--draws", type=int, default=2_000, help="judgements per point")
+    parser.add_argument("--draws", type=int, default=1_000, help="judgements per point")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     paths = sorted(args.pools.glob("pool-*.jsonl.gz"))
@@ -234,8 +203,8 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     for row in kept:
-        sign = "met   " if row["met"] else "MISSED"
-        print(f"{sign} {row['voice']:13s} {row['what']}: {row['value']:.3f} ({row['asked']})")
+        found = f"{row['what']}: {row['value']:.3f} ({row['asked']})"
+        print(f"{row['outcome']:6s} {row['voice']:13s} {found}")
 
 
 if __name__ == "__main__":

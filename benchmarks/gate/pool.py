@@ -55,7 +55,7 @@ def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, ou
         conditions[f"strength {strength:.4f}"] = score(judge, prompts, damaged)
     kinds = [ruin_of(i) for i in range(len(prompts))]
     ruined = [
-        replace(spoken, samples=ruin(spoken.samples, kind, prompt.id))
+        replace(spoken, samples=ruin(spoken.samples, kind, prompt.id), tokens=())
         for spoken, kind, prompt in zip(second, kinds, prompts, strict=True)
     ]
     conditions["ruined"] = score(judge, prompts, ruined)
@@ -120,10 +120,9 @@ def strength_for(loss_pct: float, curve: Sequence[tuple[float, float]]) -> float
     if not rising[0] < loss_pct <= rising[-1]:
         raise ValueError(f"a loss of {loss_pct} % is outside {rising[0]:.1f} to {rising[-1]:.1f} %")
     above = int(np.argmax(rising >= loss_pct))
-    low, high = rising[above - 1], rising[above]
-    share = (loss_pct - low) / (high - low)
-    step = float(strengths[above] - strengths[above - 1])
-    return round(float(strengths[above - 1]) + share * step, 4)
+    low, high = float(rising[above - 1]), float(rising[above])
+    start, end = float(strengths[above - 1]), float(strengths[above])
+    return round(start + (loss_pct - low) / (high - low) * (end - start), 4)
 
 
 def losses_pct(

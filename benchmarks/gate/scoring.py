@@ -42,6 +42,8 @@ def write_clips(folder: Path, prompts: Sequence[Prompt], spoken: Sequence[Spoken
                 wav_path=path,
                 reference=prompt.reference,
                 n_truncated=audio.n_truncated,
+                n_tokens=sum(map(len, audio.tokens)),
+                tokens=audio.tokens,
             )
         )
     return clips

@@ -35,10 +35,17 @@ class VoiceMissingError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """One prompt as a voice said it: shape (n_samples,), 16 kHz, and sentences cut at the cap."""
+    """One prompt as a voice said it.
+
+    Args:
+        samples: Shape (n_samples,), 16 kHz.
+        n_truncated: Sentences cut at the token cap.
+        tokens: Speech tokens, sentence by sentence; empty where the voice has none.
+    """
 
     samples: Float
     n_truncated: int = 0
+    tokens: tuple[tuple[int, ...], ...] = ()
 
 
 Speaker = Callable[[Sequence[Prompt], int], Iterator[Spoken]]
@@ -91,7 +98,7 @@ def speak_options(
         # As in a sweep, a short last batch is filled up: its size is part of the configuration.
         filled = [batch[i % len(batch)] for i in range(size)]
         for audio in synthesizer.synthesize(filled)[: len(batch)]:
-            yield Spoken(samples=audio.samples, n_truncated=audio.n_truncated)
+            yield Spoken(samples=audio.samples, n_truncated=audio.n_truncated, tokens=audio.tokens)
 
 
 def _flite(voice: str, has_pitch: bool) -> Speaker:
