@@ -83,7 +83,7 @@ def _floor_rise_db(base: UtteranceScores, cand: UtteranceScores) -> float:
     plain rise.
     """
     rise = (cand.noise_floor_dbfs or 0.0) - (base.noise_floor_dbfs or 0.0)
-    before, after = base.extra.get("active_dbfs"), cand.extra.get("active_dbfs")
+    before, after = base.active_dbfs, cand.active_dbfs
     if before is None or after is None:
         return rise
     return min(rise, rise - (after - before))

@@ -56,6 +56,7 @@ class UtteranceScores:
         wer_words: Words of the normalised reference.
         transcript: What the recogniser heard, as it wrote it.
         pesq_wb: Wide-band PESQ (MOS-LQO) of the teacher-forced rendering, 1.0 to 4.64.
+        active_dbfs: Level of the loud frames; tells a gain from noise.
         noise_floor_dbfs: 10th percentile of the frame level; guards compare it to the baseline's.
         guards: The guards that tripped, as ``"name: what was seen (limit)"``.
         failures: Metric name to reason, for each metric that failed on this utterance.
@@ -75,6 +76,7 @@ class UtteranceScores:
     wer_words: int | None = None
     transcript: str | None = None
     pesq_wb: float | None = None
+    active_dbfs: float | None = None
     noise_floor_dbfs: float | None = None
     guards: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)

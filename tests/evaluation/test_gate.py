@@ -163,9 +163,8 @@ def test_speech_of_another_length_is_not_the_same() -> None:
 
 def floor(scores: UtteranceScores, rise_db: float, gain_db: float = 0.0) -> UtteranceScores:
     """Raise noise floor and level; digital silence below -70 dBFS is not told apart."""
-    level = {"active_dbfs": -25.0 + gain_db}
     raised = max(-70.0, (scores.noise_floor_dbfs or 0) + rise_db)
-    return dataclasses.replace(scores, noise_floor_dbfs=raised, extra=level)
+    return dataclasses.replace(scores, noise_floor_dbfs=raised, active_dbfs=-25.0 + gain_db)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ FULL = UtteranceScores(
     wer_words=9,
     transcript="naïve",
     pesq_wb=4.2,
+    active_dbfs=-25.0,
     noise_floor_dbfs=-60.0,
     guards=("clipping: 1 %",),
     failures={"pesq": "SIGSEGV"},
