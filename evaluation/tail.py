@@ -109,10 +109,14 @@ def count(pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[Utteranc
     known = {item.utterance_id: own_signs(item, config) for item in baseline}
     own = [own_signs(candidate, config) for _, candidate in pairs]
     new = [new_signs(base, cand, config) for base, cand in pairs]
-    names = {name for signs in new for name in signs}
     lost = [
         known[base.utterance_id].keys() - mine for (base, _), mine in zip(pairs, own, strict=True)
     ]
+    # Silence loses its words too: words mended elsewhere must not make up for it. Only what has
+    # no other sign than those that were mended is made up for.
+    mended = {name for gone in lost for name in gone}
+    answered = all(signs.keys() <= mended for signs in new)
+    names = {name for signs in new for name in signs} if answered else set()
     return Counts(
         n=len(pairs),
         newly_bad=tuple(

@@ -156,6 +156,16 @@ def test_a_baseline_that_is_mended_elsewhere_earns_credit_for_the_same_sign_only
     assert bad_bound(looping).status == "UNDECIDED"
 
 
+def test_words_mended_elsewhere_do_not_make_up_for_silence_that_loses_its_words_too() -> None:
+    base = voices(128)
+    misheard = scattered(base, list(range(8)), wer_errors=7)
+    silent = {"guards": ("level: -70 dBFS (above -50 wanted)",), "wer_errors": 10}
+    also_misheard = decide(misheard, scattered(base, [100], wer_errors=7), CONFIG)
+    silenced = decide(misheard, scattered(base, [100], **silent), CONFIG)
+    assert bad_bound(also_misheard).status == "PASS"
+    assert bad_bound(silenced).status == "UNDECIDED"
+
+
 def test_an_early_look_stops_at_a_ruined_utterance_that_the_full_n_cannot_forgive() -> None:
     base = voices(128)
     look = decide(base, ruined(base, 1, **LOOP)[:16], CONFIG, complete=False)
