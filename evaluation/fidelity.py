@@ -75,18 +75,27 @@ class FidelityStats:
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityConfig:
-    """What is plainly broken: figures that no configuration the gate accepts comes near.
+    """What is plainly broken; measured on the embedded voice in ``benchmarks/fidelity/``.
+
+    Real configurations (16 bits, 8-bit weights, activations and cache) lie a hundredfold below
+    the first limit, simulated 4-bit weights sevenfold. All cases beyond a limit that were heard
+    also failed the gate, by words alone.
 
     Args:
-        max_kl_mean: Nats, over all positions.
-        max_kl_p99: Nats, at one position in a hundred.
-        min_top1: Share of positions.
-        max_eos_drift_final: Mean absolute change of the end's probability where it was due.
-        max_likelihood_loss: Nats per position that the baseline's tokens may lose.
+        max_kl_mean: Nats, over all positions. A model without its sixth layer has 0.48 and may
+            still be understood; one whose 8-bit cache has scales half as large again has 0.85
+            and is not.
+        max_kl_p99: Nats, at one position in a hundred: 2.5 and 6.6 for the two above. With few
+            positions it is almost the worst one, so this asks for a catastrophe.
+        min_top1: Share of positions: 0.51 and 0.46, and 0.43 for 3-bit weights, which fail.
+        max_eos_drift_final: Mean absolute change of the end's probability where it was due:
+            0.001 and 0.13. The screen sees few ends, and one of three that is missed altogether
+            makes 0.33.
+        max_likelihood_loss: Nats per position that the baseline's tokens may lose: 0.72 and 1.1.
     """
 
     max_kl_mean: float = 0.7
-    max_kl_p99: float = 12.0
+    max_kl_p99: float = 5.0
     min_top1: float = 0.35
     max_eos_drift_final: float = 0.5
     max_likelihood_loss: float = 1.0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from evaluation.canaries import ALL, NAMES, select
+from evaluation.fidelity import FidelityConfig
 from evaluation.gate import GateConfig
 from search.errors import ConfigError as ConfigError
 from search.yaml_lines import FieldError, SourceLines, build, load_tree, unknown
@@ -210,6 +211,7 @@ class SweepConfig:
     slo: Mapping[str, float] = field(default_factory=dict)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    screen: FidelityConfig = field(default_factory=FidelityConfig)
     arming: ArmingConfig = field(default_factory=ArmingConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)

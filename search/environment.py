@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import tts
+from evaluation.fidelity import FidelityConfig
 from evaluation.provenance import score_hash
 from search.config import SweepConfig, digest_of
 from search.errors import ConfigError
@@ -112,6 +113,8 @@ def study_conditions(
     """
     device = {k: environment[k] for k in ("device", "device_name", "n_threads", "torch", "mosgate")}
     values = config.to_mapping()
+    # Studies that were begun before there was a screen have the default's digest.
+    screen, is_default = values["screen"], config.screen == FidelityConfig()
     return {
         "model": f"{config.model} {model_digest(config.model)}",
         "prompts": digest_of(asdict(prompts)),
@@ -119,7 +122,7 @@ def study_conditions(
         "metrics": score_hash(scored_by),
         "device": ", ".join(f"{v}" for v in device.values()),
         "measure": digest_of(values["measure"]),
-        "gate": digest_of(values["gate"]),
+        "gate": digest_of(values["gate"]) if is_default else digest_of([values["gate"], screen]),
         "arming": digest_of(values["arming"]),
         "objectives": ", ".join(config.objectives),
         "slo": digest_of(values["slo"]),

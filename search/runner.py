@@ -160,6 +160,7 @@ class Runner:
                 self.job(path, candidate.options, prompts, reference),
                 Brief(
                     folder=path, references=prompts.references, gate=self.config.gate,
+                    screen=self.config.screen,
                     reference=reference, overlap=self.overlap,
                     surpassed=None if role in ASIDE else self.surpassed, unarmed=self.unarmed,
                 ),

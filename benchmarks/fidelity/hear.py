@@ -2,8 +2,8 @@
 
     python -m benchmarks.fidelity.hear --out benchmarks/fidelity/heard.json
 
-Each case speaks the same prompts with the same seeds as the baseline and is judged as in a sweep,
-without early looks. The cases nearest to the limits come first; what is there already is not
+Each case speaks the same prompts with the same seeds as the baseline and is judged on words,
+guards and length. The cases nearest to the limits come first; what is there already is not
 heard again, so it can be run bit by bit.
 """
 
@@ -34,25 +34,22 @@ from tts.types import Utterance
 RATE_HZ = 16_000
 # The quickstart's, whose n is about what can be heard here.
 GATE = GateConfig(mos_budget_pct=5.0, wer_margin=0.05, max_bad_rate=0.05)
+# DNSMOS costs twenty times as much as all of these and hears the vocoder, which is whole here. A
+# FAIL without it is one with it; a PASS cannot be had, and none is claimed.
+METRICS = ("guards", "wer")
 CASES: tuple[Case, ...] = (
     ({}, "", 0),
-    ({}, "few_bits", 3),
-    ({}, "noise", 0.2),
-    ({}, "zero_layer", 3),
-    ({}, "few_bits", 4),
     ({}, "noise", 0.3),
-    ({}, "zero_layer", 5),
-    ({}, "sharper", 1.4),
-    ({}, "sharper", 0.7),
-    ({}, "noise", 0.1),
-    ({}, "end_bias", -2),
-    ({}, "end_bias", 2),
+    ({}, "few_bits", 3),
     ({"kv_cache": "static_int8"}, "cache_scale", 1.5),
-    ({"kv_cache": "static_int8"}, "cache_scale", 2.0),
-    ({"kv_cache": "static"}, "stale_cache", 2),
-    ({}, "shifted_positions", 8),
-    ({}, "shifted_positions", 1),
     ({}, "zero_layer", 7),
+    ({}, "noise", 0.2),
+    ({}, "zero_layer", 5),
+    ({}, "zero_layer", 3),
+    ({"kv_cache": "static"}, "stale_cache", 2),
+    ({}, "end_bias", -6),
+    ({}, "sharper", 0.7),
+    ({}, "few_bits", 4),
 )
 
 
@@ -95,7 +92,7 @@ def main() -> None:
     heard = {(json.dumps(r["options"]), r["damage"], r["size"]) for r in rows}
     missing = [c for c in CASES if (json.dumps(c[0]), c[1], c[2]) not in heard]
     context = multiprocessing.get_context("spawn")
-    with Judge("embedded", workers=1, metrics=("guards", "dnsmos", "wer")) as judge:
+    with Judge("embedded", workers=1, metrics=METRICS) as judge:
         for case in missing[: args.most]:
             args.work.mkdir(parents=True, exist_ok=True)
             with context.Pool(1) as pool:

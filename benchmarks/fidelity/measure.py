@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from benchmarks.provenance import provenance
 from evaluation.drift import Sketch, compare, sketch
 from evaluation.fidelity import summarise
 from evaluation.prompts import load_prompts
+from search.fidelity import FIDELITY, choose, keep
+from search.fidelity import measure as screen_trial
+from search.runner import N_RENDER
 from tts.build import build
 from tts.options import Options
 from tts.types import GivenSentence, Utterance
@@ -60,6 +64,12 @@ BROKEN: tuple[Case, ...] = (
     *(({}, "end_bias", nats) for nats in (-6, -2, -1, 1, 2, 4)),
     *(({}, "sharper", f) for f in (0.7, 0.9, 1.1, 1.4)),
     ({}, "deaf", 0),
+)
+COSTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"kv_cache": "static"},
+    {"kv_cache": "static_int8", "precision": "bf16", "quantization": "int8_weight_only"},
+    {"batch_size": 8},
 )
 
 
@@ -117,6 +127,33 @@ def row(job: tuple[Case, list[GivenSentence], list[Sketch], list[Any]]) -> dict[
     }  # fmt: skip
 
 
+def cost(options: dict[str, Any]) -> dict[str, Any]:
+    """Measure what the screen of a trial costs, in seconds of one core.
+
+    The sentences are chosen as in a sweep. Processor time rather than time on the wall: this
+    machine had other work.
+    """
+    prompts = load_prompts(PROMPTS, split="search", n=N_RENDER, max_characters=120)
+    utterances = [Utterance(id=p.id, text=p.text, seed=i) for i, p in enumerate(prompts)]
+    baseline: Any = build("embedded", Options(), "cpu").synthesizer
+    tokens = {u.id: baseline.synthesize([u])[0].tokens for u in utterances}
+    given = choose(utterances, tokens)
+    voice: Any = build("embedded", Options(**options), "cpu").synthesizer
+    voice.synthesize(utterances[:1])
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / FIDELITY
+        started = time.process_time()
+        keep(baseline, given, path)
+        kept = time.process_time()
+        stats = screen_trial(voice, path, utterances)
+        return {
+            "options": options, "n_sentences": stats.n_sentences,
+            "n_positions": stats.n_positions, "file_bytes": path.stat().st_size,
+            "kl_mean": stats.kl_mean, "baseline_cpu_s": kept - started,
+            "candidate_cpu_s": time.process_time() - kept,
+        }  # fmt: skip
+
+
 def main() -> None:
     """Measure every case and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -135,7 +172,12 @@ def main() -> None:
         for found in pool.imap(row, jobs):
             print(json.dumps(found), flush=True)
             rows.append(found)
-    result = {**provenance(), "n_utterances": args.n, "seed": args.seed, "cases": rows}
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        costs = pool.map(cost, COSTS, chunksize=1)
+    print(json.dumps(costs), flush=True)
+    result = {
+        **provenance(), "n_utterances": args.n, "seed": args.seed, "cases": rows, "costs": costs,
+    }  # fmt: skip
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

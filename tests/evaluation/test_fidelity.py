@@ -106,7 +106,7 @@ def stats(**changes: float) -> FidelityStats:
     ("changes", "said"),
     [
         ({"kl_mean": 1.21}, "KL 1.21 nats to the baseline on its own tokens (limit 0.7)"),
-        ({"kl_p99": 30.0}, "KL 30 nats at one position in a hundred (limit 12)"),
+        ({"kl_p99": 30.0}, "KL 30 nats at one position in a hundred (limit 5)"),
         ({"top1": 0.12}, "is the baseline's at 12 % of the positions (limit 35 %)"),
         ({"eos_drift_final": 0.7}, "is off by 0.70 where the baseline ends (limit 0.5)"),
         ({"log_likelihood_change": -2.0}, "tokens lose 2 nats each (limit 1)"),

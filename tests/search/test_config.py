@@ -98,6 +98,7 @@ def test_the_digest_is_of_the_values_and_not_of_their_place(tmp_path: Path) -> N
         ("baseline: {sampling:\n   {temperature: -1}}", 4, "outside [0.0, 5.0]"),
         ("gate: {mos_budget: 1}", 3, "did you mean 'mos_budget_pct'?"),
         ("gate:\n  mos_budget_pct: 0", 4, "between 0 and 100"),
+        ("screen:\n  max_kl_mean: 0", 4, "screen.max_kl_mean: must be above 0"),
         ("budget: {seconds: 0}", 3, "at least 1"),
         ("budget: {seconds: soon}", 3, "not a number"),
         ("confirm: {k: 0}", 3, "at least 1"),

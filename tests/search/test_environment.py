@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.fidelity import FidelityConfig
 from search.config import PromptsConfig, SweepConfig, digest_of
 from search.environment import describe, model_digest, study_conditions, trial_digest
 from search.errors import ConfigError, StudyMismatchError
@@ -57,6 +58,7 @@ def test_an_adapter_is_known_by_its_source() -> None:
         ("asr", {"asr": "base.en"}),
         ("baseline", {"baseline": Options(precision="bf16")}),
         ("objectives", {"objectives": ("rtf",)}),
+        ("gate", {"screen": FidelityConfig(max_kl_mean=1.0)}),
         ("slo", {"slo": {"rtf": 1.0}}),
         ("prompts", {"prompts": PromptSet(utterances=(), references={})}),
     ],
@@ -110,3 +112,8 @@ def test_a_trial_is_known_by_options_and_utterances() -> None:
 
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+
+
+def test_a_study_of_before_the_screen_goes_on_with_its_default_limits() -> None:
+    gate = SweepConfig(study="a", prompts=PromptsConfig(path="p")).to_mapping()["gate"]
+    assert conditions()["gate"] == digest_of(gate)
