@@ -1,0 +1,1 @@
+"""What the judge's metrics cost, how steady they are, and whether its guards trip on speech."""

@@ -1,0 +1,50 @@
+"""Real speech for the judge's figures: our voice and every voice of flite and espeak-ng."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import soundfile
+
+from benchmarks.gate.damage import RUINS
+from benchmarks.gate.voices import SAMPLE_RATE_HZ, VOICES, Float, Speaker, Spoken, _flite, speaker
+from evaluation.prompts import Prompt
+from evaluation.scores import Clip
+
+ALL_VOICES: dict[str, Speaker] = {
+    **{name: speaker(name) for name in VOICES},
+    **{f"flite_{name}": _flite(name, has_pitch=False) for name in ("kal", "kal16", "awb")},
+}
+"""All that say any sentence: flite's awb_time tells the time and nothing else."""
+
+
+def write_clip(folder: Path, prompt: Prompt, spoken: Spoken) -> Clip:
+    """Write one utterance and return it as the judge takes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{prompt.id}.wav"
+    soundfile.write(path, spoken.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+    return Clip(
+        utterance_id=f"{folder.name}/{prompt.id}",
+        wav_path=path,
+        reference=prompt.reference,
+        n_truncated=spoken.n_truncated,
+        n_tokens=sum(map(len, spoken.tokens)),
+        tokens=spoken.tokens,
+    )
+
+
+def speak(voice: str, prompts: Sequence[Prompt], seed: int, folder: Path) -> list[Clip]:
+    """Speak prompts with one voice and write them to a folder of that name and seed."""
+    said = ALL_VOICES[voice](prompts, seed)
+    into = folder / f"{voice}-{seed}"
+    return [write_clip(into, prompt, one) for prompt, one in zip(prompts, said, strict=True)]
+
+
+def ruin(clip: Clip, kind: str, folder: Path, prompt: Prompt) -> Clip:
+    """Ruin one utterance in one of the gate's ways."""
+    samples: Float = soundfile.read(clip.wav_path, dtype="float32")[0]
+    ruined = RUINS[kind](samples, random.Random(f"{kind}/{clip.utterance_id}"))
+    into = folder / f"{kind}-{clip.wav_path.parent.name}"
+    return write_clip(into, prompt, Spoken(samples=ruined))
