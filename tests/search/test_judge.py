@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from evaluation.canaries import low_pass
-from evaluation.planning import sigma_table, tail_table
+from evaluation.planning import sigma_table, tail_table, wer_table
 from evaluation.prompts import load_prompts
 from evaluation.provenance import score_hash
 from evaluation.verdict import GateConfig
@@ -215,6 +215,7 @@ def test_an_ear_that_cannot_follow_the_baseline_is_doubted(
 def test_the_page_for_newcomers_shows_the_tables_as_they_are() -> None:
     page = (ROOM / "docs" / "judging.md").read_text(encoding="utf-8")
     assert sigma_table(GateConfig()) in page
+    assert wer_table(GateConfig()) in page
     assert tail_table(GateConfig()) in page
 
 
