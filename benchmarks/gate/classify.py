@@ -2,7 +2,7 @@
 
     python -m benchmarks.gate.classify --device cuda:0 --out DIR --minutes 4
 
-Every configuration speaks the same 272 prompts with two seeds, and is scored as in a sweep, except
+Every configuration speaks the same 252 prompts with two seeds, and is scored as in a sweep, except
 that words are heard in batches (``hearing``). Ends in time with what it has, and goes on from there
 when run again. Writes ``classify.jsonl.gz``; ``benchmarks.gate.confusion`` judges it.
 """
@@ -20,10 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.gate.collection import FILE, Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
 from benchmarks.gate.hearing import BatchedEar
 from benchmarks.gate.pool import PROMPTS
+from benchmarks.gate.scorefile import ScoreFileError
 from benchmarks.gate.scoring import write_clips
 from benchmarks.gate.voices import Spoken, speak_options
 from benchmarks.provenance import provenance
@@ -37,9 +40,9 @@ from evaluation.scores import Clip, UtteranceScores
 
 MAX_CHARACTERS = 199
 """The longest texts cost most of the time and say nothing that the others do not."""
-N_SEEDS = 2
+N_PROMPTS, N_SEEDS = 252, 2
 SEED = 10_000
-N_COMPARED = 32
+N_COMPARED = 24
 RESERVE_S = 10.0
 
 
@@ -70,7 +73,7 @@ class Said:
     heard_s: float = 0.0
 
 
-def utterances(n: int | None) -> tuple[Prompt, ...]:
+def utterances(n: int) -> tuple[Prompt, ...]:
     """Return prompts times seeds, those of like length together, so that batches end together."""
     prompts = load_prompts(PROMPTS, n=n, max_characters=MAX_CHARACTERS)
     doubled = [replace(p, id=f"{p.id}.{turn}") for turn in range(N_SEEDS) for p in prompts]
@@ -188,7 +191,7 @@ def run(args: argparse.Namespace, judge: Judge) -> Collection:
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="gate-") as folder,
-        context.Pool(args.speakers) as speakers,
+        context.Pool(args.speakers, initializer=torch.set_num_threads, initargs=(1,)) as speakers,
     ):
         identity = {
             "prompts": prompt_digest(prompts),
@@ -218,14 +221,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the file")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=4.0)
-    parser.add_argument("--n", type=int, help="prompts; all of them where not given")
+    parser.add_argument("--n", type=int, default=N_PROMPTS, help="prompts")
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, help="configurations")
     parser.add_argument("--speakers", type=int, default=2, help="processes that speak")
     parser.add_argument("--workers", type=int, default=0, help="of the judge; 0 leaves some cores")
     args = parser.parse_args()
     workers = args.workers or max(1, len(os.sched_getaffinity(0)) - args.speakers)
     with Judge("embedded", workers, metrics=("guards", "dnsmos")) as judge:
-        collection = run(args, judge)
+        try:
+            collection = run(args, judge)
+        except ScoreFileError as error:
+            parser.error(str(error))
     left = collection.missing()
     print(
         f"{len(collection.scores)} configurations scored, {len(left)} left; words as the judge's "

@@ -159,22 +159,30 @@ def main() -> None:
     parser.add_argument("--voices", nargs="+", choices=VOICES, default=list(VOICES))
     parser.add_argument("--n", type=int, default=N_PROMPTS, help="prompts per voice")
     parser.add_argument("--workers", type=int, default=0, help="of the judge; 0 is one per core")
+    parser.add_argument("--minutes", type=float, default=25.0, help="start no voice beyond these")
     parser.add_argument("--again", action="store_true", help="build also what is there already")
     args = parser.parse_args()
     prompts = load_prompts(PROMPTS, n=args.n)
     wanted = [v for v in args.voices if args.again or not pool_path(args.out, v).exists()]
+    started, longest = time.perf_counter(), 0.0
     with (
         Judge("embedded", args.workers, metrics=METRICS) as judge,
         Judge("embedded", args.workers, metrics=("dnsmos",)) as dnsmos,
     ):
         for voice in wanted:
             began = time.perf_counter()
+            if began - started + longest > 60 * args.minutes:
+                print(f"{voice} would not end in time; run the same command again to have it")
+                break
             try:
                 path = build(voice, prompts, judge, dnsmos, args.out)
             except VoiceMissingError as error:
                 print(error)
                 continue
-            print(f"{path}: {len(prompts)} prompts in {time.perf_counter() - began:.0f} s")
+            longest = max(longest, time.perf_counter() - began)
+            print(
+                f"{path}: {len(prompts)} prompts in {time.perf_counter() - began:.0f} s", flush=True
+            )
 
 
 if __name__ == "__main__":

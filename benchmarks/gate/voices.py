@@ -125,8 +125,8 @@ def _espeak(prompts: Sequence[Prompt], seed: int) -> Iterator[Spoken]:
 VOICES: Mapping[str, tuple[str, Speaker]] = {
     "embedded": ("", speak_embedded),
     "flite_rms": ("flite", _flite("rms", has_pitch=False)),
-    "flite_slt": ("flite", _flite("slt", has_pitch=True)),
     "espeak_en_us": ("espeak-ng", _espeak),
+    "flite_slt": ("flite", _flite("slt", has_pitch=True)),
 }
 """Name to (program that must be installed, speaker)."""
 
