@@ -148,13 +148,21 @@ def test_a_baseline_that_fails_against_itself_lets_nothing_pass(place: Path) -> 
     found = judged(inputs(place, "good", "poor"), arming=False)
     assert found.verdict.status == "UNARMED"
     assert "does not pass against itself" in found.verdict.reasons[1]
-    rejected = judged(inputs(place, "poor", "good"))
-    assert rejected.verdict.status == "FAIL"
-    both = check_folders(
-        read_texts(place / "said.tsv"), place / "said.tsv", baseline=place / "good",
-        candidate=place / "poor", again=place / "base",
-    )  # fmt: skip
-    assert "against itself" not in judged(both).verdict.summary
+
+
+def test_a_rejection_by_a_gate_that_rejects_the_baseline_too_says_so(
+    place: Path, tmp_path: Path
+) -> None:
+    for path in (place / "poor").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    texts = place / "said.tsv"
+    sides = {"baseline": place / "base", "candidate": place / "poor"}
+    fair = judged(check_folders(read_texts(texts), texts, **sides, again=place / "again"))
+    assert fair.verdict.status == "FAIL"
+    assert "against itself" not in fair.verdict.summary
+    unfair = judged(check_folders(read_texts(texts), texts, **sides, again=tmp_path))
+    assert unfair.verdict.status == "FAIL"
+    assert "The baseline does not pass against itself: FAIL: " in unfair.verdict.summary
 
 
 def test_an_unfit_baseline_is_ungated_before_the_candidate_is_heard(place: Path) -> None:
