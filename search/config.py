@@ -112,7 +112,11 @@ class MeasureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlinesConfig:
-    """Seconds a trial's process may spend in each phase before it is stopped."""
+    """Seconds a trial's process may spend in each phase before it is stopped.
+
+    ``synthesize`` is for as many utterances as the search speaks; a confirmation on more has more
+    in proportion.
+    """
 
     load: float = 90.0
     compile: float = 300.0

@@ -102,9 +102,9 @@ def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> 
         "verdict": (won.verdict or {}).get("summary", ""),
         "confirmed": _confirmed(result),
     }
-    warning = few(result.confirmation)
-    if warning:
-        winner["warning"] = warning
+    said = warnings(result)
+    if said:
+        winner["warning"] = "; ".join(said)
     evidence = [("baseline", result.baseline), ("winner", won)]
     evidence += [
         (f"confirm-{r.number:04d}", r) for r in result.records if r.role == "confirm"
@@ -118,8 +118,17 @@ def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> 
         "report.md": render_markdown(result),
         "report.html": render_html(result),
         "evidence/verdict.json": _json(won.verdict),
+        "evidence/arming.json": _json(result.arming),
         **{f"evidence/{name}.json": record.to_json() + "\n" for name, record in evidence},
     }
+
+
+def warnings(result: SweepResult) -> list[str]:
+    """Say what the export of a winner cannot vouch for as it should."""
+    arming = result.arming
+    tried = arming is not None and bool(arming["armed"])
+    said = [few(result.confirmation), "" if tried else "the gate was not armed on this baseline"]
+    return [text for text in said if text]
 
 
 def _confirmed(result: SweepResult) -> dict[str, Any] | None:

@@ -213,9 +213,19 @@ class Runner:
             fidelity=str(reference.fidelity.resolve()) if reference and reference.fidelity else "",
         )
 
+    def deadlines(self, n: int) -> dict[str, float]:
+        """Return the seconds per phase of a trial that speaks ``n`` utterances.
+
+        The configuration's are for as many as the search speaks; the confirmation speaks more.
+        """
+        found: dict[str, float] = asdict(self.config.deadlines)
+        n_search = self.config.prompts.n * self.config.prompts.seeds
+        found["synthesize"] *= max(1.0, n / n_search)
+        return found
+
     def trial(self, job: Job, brief: Brief, number: int) -> Trial:
         """Return a trial that reports to the view and heeds the time there is."""
-        deadlines = asdict(self.config.deadlines)
+        deadlines = self.deadlines(len(brief.references))
 
         def on_phase(phase: str) -> None:
             deadline_s = deadlines.get(phase, 0.0)

@@ -230,6 +230,7 @@ class Sweep:
         for proposal, role in self.proposals(sampler):
             if not self.has_time():
                 sampler.forget(proposal)
+                self.on_event(Notice(message=f"no time for another trial after {self.n_tried}"))
                 return
             try:
                 record = self.runner.run(proposal.candidate, role, self.prompts, reference)

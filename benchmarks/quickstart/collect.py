@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search.labels import verdict_label
-from search.record import TrialRecord, read_records
+from search.record import ASIDE, TrialRecord, read_records
 
 HERE = Path(__file__).parent
 KEPT = (
@@ -63,10 +63,10 @@ def main() -> None:
         "commit": args.commit,
         "started_at": records[0]["started_at"],
         "environment": records[0]["environment"],
-        "n_trials": sum(r["role"] != "confirm" for r in records),
+        "n_trials": sum(r["role"] not in ASIDE for r in records),
         "sweep_s": clock["spent_s"],
         "phase_s": phases(records),
-        "verdicts": Counter(r["label"] for r in rows if r["role"] != "confirm"),
+        "verdicts": Counter(r["label"] for r in rows if r["role"] not in ASIDE),
         "trials": rows,
     }
     (HERE / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")

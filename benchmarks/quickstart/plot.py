@@ -17,6 +17,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
+from search.record import ASIDE
+
 HERE = Path(__file__).parent
 BUDGET_PCT = -5.0
 STYLES = {
@@ -38,7 +40,7 @@ def draw(axes: Axes, result: dict[str, Any]) -> None:
     """Draw one machine."""
     seen = set()
     for trial in result["trials"]:
-        if trial["role"] == "confirm" or "latency_p50_s" not in trial["metrics"]:
+        if trial["role"] in ASIDE or "latency_p50_s" not in trial["metrics"]:
             continue
         latency_ms = 1e3 * trial["metrics"]["latency_p50_s"]
         if trial["role"] == "baseline":

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from search.commands.studies import load_config_of, load_study, warn_damaged
 from search.exits import Exit
-from search.export import NothingPassedError, export
-from search.standing import few
+from search.export import NothingPassedError, export, warnings
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,8 +22,7 @@ def run(args: argparse.Namespace) -> int:
     except NothingPassedError as error:
         print(f"mosgate: {error}", file=sys.stderr)
         return Exit.NOTHING_PASSED
-    warning = few(result.confirmation)
-    if warning:
+    for warning in warnings(result):
         print(f"mosgate: warning: {warning}", file=sys.stderr)
     print(f"{target}: {len(files)} files; check them with: cd {target} && sha256sum -c SHA256SUMS")
     return Exit.WINNER

@@ -230,7 +230,7 @@ def write_study(root: Path, found: tuple[TrialRecord, ...] | None = None) -> Pat
         write_record(folder, one)
         config = {
             "study": one.study, "model": "embedded", "objectives": list(OBJECTIVES),
-            "confirm": {"k": 3, "n": 128, "pairs": 3, "seconds": None},
+            "confirm": {"k": 3, "n": 128, "pairs": 3, "seconds": None}, "prompts": {"n": 16},
         }  # fmt: skip
         (root / one.study / "study.json").write_text(
             json.dumps({"conditions": {}, "config": config}), encoding="utf-8"

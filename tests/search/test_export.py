@@ -29,6 +29,7 @@ def test_the_folder_holds_configuration_evidence_environment_and_checksums(tmp_p
         "SHA256SUMS",
         "config.json",
         "environment.json",
+        "evidence/arming.json",
         "evidence/baseline.json",
         "evidence/verdict.json",
         "evidence/winner.json",
@@ -93,13 +94,22 @@ def test_what_is_not_confirmed_is_refused(tmp_path: Path, result: SweepResult, s
 def test_the_confirmations_n_is_in_the_winner_with_a_warning_where_it_is_small(
     tmp_path: Path, n: int
 ) -> None:
-    trial = fixtures.records()[2]
-    found = fixtures.result(confirmation=fixtures.confirmation(trial, n=n))
+    trial, armed = fixtures.records()[2], {"armed": True}
+    found = fixtures.result(confirmation=fixtures.confirmation(trial, n=n), arming=armed)
     export(found, tmp_path / "winner", config=CONFIG)
     winner = yaml.safe_load((tmp_path / "winner" / "winner.yaml").read_text(encoding="utf-8"))
     assert (winner["confirmed"]["n"], winner["confirmed"]["pairs"]) == (n, 3)
     warning = None if n == 128 else "confirmed on n = 32 utterances only"
     assert winner.get("warning") == warning
+
+
+@pytest.mark.parametrize("arming", [None, {"armed": False}])
+def test_a_gate_that_was_not_armed_is_a_warning(
+    tmp_path: Path, arming: dict[str, bool] | None
+) -> None:
+    export(fixtures.result(arming=arming), tmp_path / "winner", config=CONFIG)
+    text = (tmp_path / "winner" / "winner.yaml").read_text(encoding="utf-8")
+    assert "warning: the gate was not armed on this baseline" in text
 
 
 def test_confirmations_are_evidence(tmp_path: Path) -> None:
