@@ -156,14 +156,23 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
 
 
 def compare_words(said: Said) -> dict[str, int]:
-    """Count clips in which the batched ear wrote what the judge's own ear writes."""
+    """Compare what the batched ear wrote with what the judge's own ear writes: clips and errors."""
     from evaluation.audio import read_clip
 
     recogniser = asr.load("embedded")
     step = max(1, len(said.clips) // N_COMPARED)
-    pairs = list(zip(said.clips, said.transcripts, strict=True))[::step]
-    same = sum(recogniser.transcribe(read_clip(clip.wav_path)) == text for clip, text in pairs)
-    return {"same": same, "n": len(pairs)}
+    clips, batched = said.clips[::step], said.transcripts[::step]
+    single = [recogniser.transcribe(read_clip(clip.wav_path)) for clip in clips]
+    errors = [
+        sum(count_word_errors(c.reference, text)[0] for c, text in zip(clips, texts, strict=True))
+        for texts in (batched, single)
+    ]
+    return {
+        "n": len(clips),
+        "same": sum(a == b for a, b in zip(batched, single, strict=True)),
+        "errors_batched": errors[0],
+        "errors_judge": errors[1],
+    }
 
 
 def _until(deadline: float, results: Any) -> Iterator[Said]:  # noqa: ANN401 - a pool's iterator
@@ -199,14 +208,14 @@ def run(args: argparse.Namespace, judge: Judge) -> Collection:
             "device": args.device.partition(":")[0],
             "judge": judge.provenance(),
         }
-        header = {**provenance(), "identity": identity, "same_words": None}
+        options = dict(CONFIGURATIONS)
+        header = {**provenance(), "identity": identity, "options": options, "same_words": None}
         collection = Collection(args.out / FILE, header)
-        names = [name for name in collection.missing() if not args.only or name in args.only]
         jobs = [
             Job(name=name, prompts=prompts, device=args.device, folder=Path(folder))
-            for name in names
+            for name in collection.missing()
+            if not args.only or name in args.only
         ]
-        collection.header["options"] = dict(CONFIGURATIONS)
         results = speakers.imap_unordered(speak, jobs, chunksize=1)
         try:
             collect(collection, _until(deadline, results), judge, deadline)
