@@ -20,9 +20,9 @@ from search.config import digest_of
 from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import GateArmed, PhaseStarted
 from search.folder import CLIPS
-from search.judging import load_reference
 from search.prompts import PromptSet
 from search.record import TrialRecord, write_atomically
+from search.reference import load_reference
 from search.runner import Runner
 from search.space import Candidate
 from search.trial import BudgetOverError

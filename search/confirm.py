@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from search.events import ConfirmStarted
-from search.judging import Reference, load_reference
 from search.prompts import PromptSet, confirm_prompts
 from search.record import Confirmation, TrialRecord
+from search.reference import Reference, load_reference
 from search.runner import Runner
 from search.space import Candidate
 from search.standing import (

@@ -19,32 +19,14 @@ from evaluation.fidelity import FidelityConfig, FidelityStats, rejection, screen
 from evaluation.gate import GateConfig, Verdict, decide, unarmed
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import FIRST_LOOK, Plan
-from search.errors import InfrastructureError
-from search.fidelity import FIDELITY, load
 from search.folder import CLIPS
 from search.process import ChildExit, Message
 from search.record import NOT_JUDGED, Failure, write_atomically
+from search.reference import Reference
 from search.scoring import Scoring
 
 # What the guards say of a clip with nothing in it.
 SILENT = re.compile(r"silen|empty|short|level|quiet|unvoiced|voiced", re.I)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What candidates are compared with: the baseline's scores, tokens and renderings.
-
-    Args:
-        scores: One per utterance.
-        tokens: Utterance id to speech tokens, of the first few utterances.
-        renders: Utterance id to a wav of those tokens by the baseline's vocoder.
-        fidelity: The file that candidates are screened with, or None where there is none.
-    """
-
-    scores: tuple[UtteranceScores, ...]
-    tokens: Mapping[str, Any] = field(default_factory=dict)
-    renders: Mapping[str, Path] = field(default_factory=dict)
-    fidelity: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -255,34 +237,3 @@ def silent(scores: Sequence[UtteranceScores]) -> Failure | None:
         return None
     message = f"all {len(scores)} judged utterances are silent or empty: {scores[0].guards[0]}"
     return Failure(phase="judge", kind="silence", message=message)
-
-
-def load_reference(folder: Path, scores: Sequence[Mapping[str, Any]]) -> Reference:
-    """Read back what candidates are compared with from the baseline's trial folder."""
-    try:
-        saved = json.loads((folder / CLIPS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InfrastructureError(
-            f"cannot read the baseline's {CLIPS}: {error}; remove {folder} and run the same "
-            "command again, which runs the baseline anew"
-        ) from error
-    renders = {k: folder / v for k, v in saved["renders"].items()}
-    fidelity = _fidelity(folder)
-    tokens = {k: saved["clips"][k]["tokens"] for k in renders if k in saved["clips"]}
-    found = tuple(UtteranceScores.from_mapping(s) for s in scores)
-    return Reference(scores=found, tokens=tokens, renders=renders, fidelity=fidelity)
-
-
-def _fidelity(folder: Path) -> Path | None:
-    """Return the file that candidates are screened with, if the baseline wrote one."""
-    path = folder / FIDELITY
-    try:
-        load(path)
-    except FileNotFoundError:  # an older baseline's, or one that does not tell probabilities
-        return None
-    except (OSError, ValueError) as error:
-        raise InfrastructureError(
-            f"cannot read the baseline's {FIDELITY}: {error}; remove it, and candidates are "
-            f"judged without that screen, or remove {folder} to run the baseline anew"
-        ) from error
-    return path

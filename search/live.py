@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -20,135 +18,19 @@ from search.events import (
     GateArmed,
     Notice,
     PhaseStarted,
-    SweepFinished,
     SweepStarted,
     TrialFinished,
     TrialStarted,
 )
-from search.labels import clock, column, one_line, run_name, short_options, verdict_label, why_not
-from search.ranking import speedup
+from search.labels import clock, one_line, short_options, verdict_label, why_not
+from search.progress import Clock, Progress, figure
 from search.record import ASIDE, TrialRecord
 from search.summary import verdict_text
 
-Clock = Callable[[], float]
 _COLOURS = {
     "PASS": "green", "FAIL": "red", "UNDECIDED": "yellow", "UNGATED": "magenta",
     "UNARMED": "magenta", "surpassed": "dim",
 }  # fmt: skip
-_COUNTED = (
-    "accepted", "PASS", "FAIL", "UNDECIDED", "UNGATED", "UNARMED", "infeasible", "failed",
-    "surpassed",
-)  # fmt: skip
-
-
-@dataclass
-class Progress:
-    """Where a sweep stands, kept up by its events.
-
-    Args:
-        now: A monotonic clock in seconds.
-    """
-
-    now: Clock = time.monotonic
-    started: SweepStarted | None = None
-    trial: TrialStarted | None = None
-    phase: PhaseStarted | None = None
-    confirming: ConfirmStarted | None = None
-    baseline: TrialRecord | None = None
-    best: TrialRecord | None = None
-    last_rejected: TrialRecord | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    begun_at: float = 0.0
-    phase_at: float = 0.0
-    confirm_at: float = 0.0
-
-    @property
-    def metric(self) -> str:
-        """The metric that ranks trials."""
-        return self.started.objectives[0] if self.started else "latency_p50_s"
-
-    def take(self, event: Event) -> None:
-        """Follow one event."""
-        match event:
-            case SweepStarted():
-                self.started, self.begun_at = event, self.now()
-                for record in event.known:
-                    self._count(record)
-            case ConfirmStarted():
-                self.confirming, self.confirm_at = event, self.now()
-            case TrialStarted():
-                self.trial, self.phase = event, None
-            case PhaseStarted():
-                self.phase, self.phase_at = event, self.now()
-            case TrialFinished(record=record):
-                self.trial = self.phase = None
-                self._count(record)
-            case SweepFinished():
-                self.trial = self.phase = None
-            case GateArmed():
-                self.phase = None
-            case Notice():
-                pass
-
-    def _count(self, record: TrialRecord) -> None:
-        if record.role == "baseline":
-            self.baseline = record
-            return
-        if record.role in ASIDE:
-            return
-        label = "accepted" if record.accepted else verdict_label(record)
-        self.counts[label] = self.counts.get(label, 0) + 1
-        if not record.accepted:
-            self.last_rejected = self.last_rejected if record.surpassed else record
-        elif self.best is None or (speedup(record, self.best, self.metric) or 0) > 1:
-            self.best = record
-
-    def budget_left_s(self) -> float | None:
-        """Return the seconds left of the search's time, or None where it has no limit."""
-        if self.started is None or self.started.seconds is None:
-            return None
-        spent = self.started.spent_s + self.now() - self.begun_at
-        return max(0.0, self.started.seconds - spent)
-
-    def time_said(self) -> str:
-        """Say how much time is left, of the search or of the confirmation; or ""."""
-        event = self.confirming
-        if event is None:
-            left = self.budget_left_s()
-            return "" if left is None else f"{clock(left)} left for the search"
-        spent = self.now() - self.confirm_at
-        if event.seconds is not None:
-            left = max(0.0, event.seconds - event.spent_s - spent)
-            return f"{clock(left)} left for the confirmation"
-        return f"{clock(spent)} of the confirmation, about {clock(event.about_s)} a contender"
-
-    def phase_left_s(self) -> float | None:
-        """Return the seconds left until the phase's deadline, or None between phases."""
-        if self.phase is None:
-            return None
-        return max(0.0, self.phase.deadline_s - (self.now() - self.phase_at))
-
-    def counted(self) -> str:
-        """Say how many trials were accepted and rejected, by verdict."""
-        said = [f"{self.counts[k]} {_spoken(k)}" for k in _COUNTED if k in self.counts]
-        return ", ".join(said) or "no candidate finished yet"
-
-    def best_said(self) -> str:
-        """Say what is best so far."""
-        if self.best is None:
-            return "nothing accepted yet"
-        ratio = speedup(self.best, self.baseline, self.metric) if self.baseline else None
-        times = f", {ratio:.2f} × the baseline" if ratio else ""
-        return f"{run_name(self.best)}: {_figure(self.best, self.metric)}{times}"
-
-
-def _spoken(label: str) -> str:
-    return "passed but missed a service level" if label == "PASS" else label
-
-
-def _figure(record: TrialRecord, metric: str) -> str:
-    shown = column(metric)
-    return f"{shown.title} {shown.write(record.metrics.get(metric))}"
 
 
 def finished_line(record: TrialRecord, metric: str, total: int) -> str:
@@ -156,7 +38,7 @@ def finished_line(record: TrialRecord, metric: str, total: int) -> str:
     place = record.role if record.role in ASIDE else f"{record.number}/{total}"
     words = [f"[{place}]", f"{short_options(record.options)}:"]
     if metric in record.metrics:
-        words.append(f"{_figure(record, metric)},")
+        words.append(f"{figure(record, metric)},")
     words.append(verdict_text(record) if record.failure is None else record.status)
     said = one_line(why_not(record), 200)
     return " ".join(words) + (f": {said}" if said else "")

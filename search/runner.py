@@ -15,10 +15,11 @@ from search.environment import trial_digest
 from search.events import Event, PhaseStarted, TrialFinished, TrialStarted
 from search.folder import StudyFolder
 from search.job import Job
-from search.judging import Brief, Reference
+from search.judging import Brief
 from search.process import Standby
 from search.prompts import PromptSet
 from search.record import ASIDE, Role, TrialRecord, write_draft, write_record
+from search.reference import Reference
 from search.scoring import Scoring, plain, quality_metrics
 from search.space import Candidate
 from search.trial import BudgetOverError, Outcome, Trial, now, plain_scores

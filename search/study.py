@@ -22,11 +22,11 @@ from search.environment import describe, model_digest, study_conditions
 from search.errors import BaselineUnfitError, InfrastructureError
 from search.events import Event, Notice, SweepFinished, SweepStarted
 from search.folder import StudyFolder
-from search.judging import Reference, load_reference
 from search.load_crashes import broken_environment
 from search.outbox import Outbox
 from search.prompts import PromptSet, confirm_prompts, references_of, search_prompts, spoken_again
 from search.record import ASIDE, SweepResult, TrialRecord
+from search.reference import Reference, load_reference
 from search.runner import Runner
 from search.sampler import Proposal, Sampler
 from search.scoring import Scorer, Scoring, plain

@@ -11,10 +11,11 @@ from typing import Any
 
 from evaluation.gate import Verdict
 from evaluation.scores import UtteranceScores
+from search.endings import classify
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief, Collected, Judging, silent
-from search.process import TIMEOUT, Standby, classify, watch
+from search.process import TIMEOUT, Standby, watch
 from search.record import DETERMINISTIC, Failure, Status, write_atomically
 from search.scoring import Scoring, plain
 

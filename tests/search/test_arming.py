@@ -18,10 +18,11 @@ from search.config import SweepConfig, load_config
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.events import Event, GateArmed, TrialStarted
 from search.folder import StudyFolder
-from search.judging import Brief, Judging, Reference
+from search.judging import Brief, Judging
 from search.live import armed_line
 from search.prompts import CONFIRM_SEED, PromptSet, search_prompts
 from search.record import Failure, Role, SweepResult, TrialRecord, write_record
+from search.reference import Reference
 from search.runner import Runner
 from search.scoring import Scoring
 from search.space import Candidate

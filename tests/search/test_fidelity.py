@@ -15,9 +15,10 @@ from search import facts, fidelity, judging
 from search.config import load_config
 from search.errors import InfrastructureError
 from search.job import Job
-from search.judging import Brief, Reference, load_reference
+from search.judging import Brief
 from search.labels import verdict_label
 from search.process import Standby
+from search.reference import Reference, load_reference
 from search.rejections import rejection_counts
 from search.scoring import Scoring
 from search.study import run_sweep

@@ -22,12 +22,12 @@ from search.events import (
 from search.live import (
     LiveView,
     PlainView,
-    Progress,
     confirming,
     finished_line,
     open_view,
     opening,
 )
+from search.progress import Progress
 from tests.search import record_fixtures as fixtures
 
 

@@ -16,9 +16,10 @@ from evaluation.gate import GateConfig
 from evaluation.scores import Clip, UtteranceScores
 from search.errors import InfrastructureError
 from search.job import Job
-from search.judging import Brief, Reference
+from search.judging import Brief
 from search.process import Standby
 from search.record import Failure
+from search.reference import Reference
 from search.scoring import Scoring
 from search.trial import BudgetOverError, Outcome, Trial, is_transient
 from tests.search import fakes
