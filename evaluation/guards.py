@@ -22,7 +22,8 @@ class Limits:
     Args:
         min_duration_s: Shorter is not speech.
         min_active_dbfs: Level of the loud frames; below it nobody hears anything.
-        min_voiced_share: Of the active frames; noise and whispers have less.
+        min_voiced_share: Of the active frames; noise and whispers have less. One sentence full of
+            hard consonants has 0.30 to 0.35, from seed to seed; of 400 clips none had less.
         max_unvoiced_run_s: Loud and without a voice in one stretch: a burst of noise. On 280 clips
             of the embedded voice no consonant lasted more than 0.27 s.
         max_noise_run_s: Loud and as flat as white noise: a shorter burst, or one on top of speech,
@@ -44,7 +45,7 @@ class Limits:
 
     min_duration_s: float = 0.25
     min_active_dbfs: float = -50.0
-    min_voiced_share: float = 0.30
+    min_voiced_share: float = 0.20
     max_unvoiced_run_s: float = 0.6
     max_noise_run_s: float = 0.12
     max_internal_silence_s: float = 1.5

@@ -57,7 +57,7 @@ def compare_noise_floor(pairs: Sequence[Pair], config: GateConfig) -> Comparison
     usable = [(base, cand) for base, cand in pairs if _has_floor(base) and _has_floor(cand)]
     if len(usable) < 2:
         return None
-    rises = np.array([_floor_rise_db(base, cand) for base, cand in usable])
+    rises = np.array([floor_rise_db(base, cand) for base, cand in usable])
     interval, limit = statistics.t_interval(rises, config.confidence), config.noise_floor_rise_db
     status: Status = "PASS"
     reasons: list[str] = []
@@ -75,7 +75,7 @@ def _has_floor(scores: UtteranceScores) -> bool:
     return is_number(scores.noise_floor_dbfs)
 
 
-def _floor_rise_db(base: UtteranceScores, cand: UtteranceScores) -> float:
+def floor_rise_db(base: UtteranceScores, cand: UtteranceScores) -> float:
     """Return by how much the floor rises, and rises against the speech: a gain is no noise.
 
     Louder speech lifts its floor with it, and softer speech over digital silence seems to come

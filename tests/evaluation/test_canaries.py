@@ -10,6 +10,7 @@ import pytest
 
 from evaluation.audio import Samples
 from evaluation.canaries import CANARIES, NAMES, Canary, select
+from evaluation.length_and_noise import floor_rise_db
 from evaluation.metrics.base import MetricSettings, Subject
 from evaluation.metrics.guards import GuardMetric
 from evaluation.scores import Clip, UtteranceScores
@@ -89,7 +90,8 @@ def test_noise_has_its_signal_to_noise_ratio(snr_db: int) -> None:
     sound = voice(3.0)
     added = changed(f"noise_{snr_db}db", sound) - sound
     assert level_db(sound) - level_db(added) == pytest.approx(snr_db, abs=0.1)
-    assert trips(sound + added, sound) >= {"noise_floor"}
+    rise = floor_rise_db(scored(sound), scored(sound + added))
+    assert rise > GateConfig().noise_floor_rise_db
 
 
 def test_truncation_keeps_two_thirds() -> None:

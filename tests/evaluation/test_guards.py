@@ -80,7 +80,7 @@ def hiss(seconds: float, seed: int = 0) -> Samples:
     return noise.clip(-0.9, 0.9).astype(np.float32)
 
 
-@pytest.mark.parametrize(("noise_s", "trips"), [(8.0, True), (3.0, False)])
+@pytest.mark.parametrize(("noise_s", "trips"), [(14.0, True), (6.0, False)])
 def test_noise_is_not_voice(noise_s: float, trips: bool) -> None:
     """In one piece, so that it is a burst in any case."""
     found = names(np.concatenate([voice(3.0), hiss(noise_s)]))
