@@ -24,13 +24,12 @@ import torch
 
 from benchmarks.gate.collection import FILE, Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
-from benchmarks.gate.hearing import BatchedEar
+from benchmarks.gate.hearing import BatchedEar, compare_words
 from benchmarks.gate.pool import PROMPTS
 from benchmarks.gate.scorefile import ScoreFileError
 from benchmarks.gate.scoring import write_clips
 from benchmarks.gate.voices import Spoken, speak_options
 from benchmarks.provenance import provenance
-from evaluation import asr
 from evaluation.content_guards import transcript_trips
 from evaluation.guards import Limits
 from evaluation.judge import Judge
@@ -42,7 +41,6 @@ MAX_CHARACTERS = 199
 """The longest texts cost most of the time and say nothing that the others do not."""
 N_PROMPTS, N_SEEDS = 252, 2
 SEED = 10_000
-N_COMPARED = 24
 RESERVE_S = 10.0
 
 
@@ -145,7 +143,7 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
             for s, clip, heard in zip(found, item.clips, item.transcripts, strict=True)
         ]
         if item.name == BASELINE:
-            collection.header["same_words"] = compare_words(item)
+            collection.header["same_words"] = compare_words(item.clips, item.transcripts)
         spent = {
             "speak": item.spoke_s, "hear": item.heard_s, "score": time.perf_counter() - began,
         }  # fmt: skip
@@ -153,26 +151,6 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
         for clip in item.clips:
             clip.wav_path.unlink()
         watch(0, 0)
-
-
-def compare_words(said: Said) -> dict[str, int]:
-    """Compare what the batched ear wrote with what the judge's own ear writes: clips and errors."""
-    from evaluation.audio import read_clip
-
-    recogniser = asr.load("embedded")
-    step = max(1, len(said.clips) // N_COMPARED)
-    clips, batched = said.clips[::step], said.transcripts[::step]
-    single = [recogniser.transcribe(read_clip(clip.wav_path)) for clip in clips]
-    errors = [
-        sum(count_word_errors(c.reference, text)[0] for c, text in zip(clips, texts, strict=True))
-        for texts in (batched, single)
-    ]
-    return {
-        "n": len(clips),
-        "same": sum(a == b for a, b in zip(batched, single, strict=True)),
-        "errors_batched": errors[0],
-        "errors_judge": errors[1],
-    }
 
 
 def _until(deadline: float, results: Any) -> Iterator[Said]:  # noqa: ANN401 - a pool's iterator

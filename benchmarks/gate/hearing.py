@@ -16,8 +16,12 @@ from whisper.audio import N_FRAMES, N_SAMPLES
 from benchmarks.gate.voices import SAMPLE_RATE_HZ, Float
 from evaluation import asr
 from evaluation.asr.pieces import split_at_silence
+from evaluation.audio import read_clip
+from evaluation.metrics.wer import count_word_errors
+from evaluation.scores import Clip
 
 BATCH = 64
+N_COMPARED = 24
 NO_SPEECH = 0.6
 MIN_LOGPROB = -1.0
 """Where both are missed, nothing was said: openai-whisper's own defaults."""
@@ -73,3 +77,21 @@ class BatchedEar:
             "" if r.no_speech_prob > NO_SPEECH and r.avg_logprob <= MIN_LOGPROB else r.text.strip()
             for r in results
         ]
+
+
+def compare_words(said: Sequence[Clip], heard: Sequence[str]) -> dict[str, int]:
+    """Compare what the batched ear wrote with what the judge's own ear writes: clips and errors."""
+    recogniser = asr.load("embedded")
+    step = max(1, len(said) // N_COMPARED)
+    clips, batched = said[::step], heard[::step]
+    single = [recogniser.transcribe(read_clip(clip.wav_path)) for clip in clips]
+    errors = [
+        sum(count_word_errors(c.reference, text)[0] for c, text in zip(clips, texts, strict=True))
+        for texts in (batched, single)
+    ]
+    return {
+        "n": len(clips),
+        "same": sum(a == b for a, b in zip(batched, single, strict=True)),
+        "errors_batched": errors[0],
+        "errors_judge": errors[1],
+    }
