@@ -291,6 +291,14 @@ def test_the_real_ear_hears_its_teacher_and_suffers_from_noise(ear: Recogniser) 
     assert _wer(ear, [(text, noisy(samples, -5.0)) for text, samples in clips]) > clean + 0.2
 
 
+def test_the_real_ear_does_not_understand_reversed_speech(ear: Recogniser) -> None:
+    """DNSMOS hears nothing wrong with it, so words must tell."""
+    backwards = [(text, samples[::-1].copy()) for text, samples in _speech()]
+    for text, samples in backwards:
+        errors, words = count_word_errors(text, ear.transcribe(samples))
+        assert errors / words > 0.5, text
+
+
 @pytest.mark.parametrize("level", [0.0, 0.001, 0.05])
 def test_the_real_ear_writes_next_to_nothing_where_nothing_is_said(
     ear: Recogniser, level: float
