@@ -13,7 +13,8 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from search.config import AUTO, DEVICE_AXES, SAMPLING_AXES, SweepConfig
+from search.config import SweepConfig
+from search.sections import AUTO, DEVICE_AXES, SAMPLING_AXES
 from search.yaml_lines import unknown
 from tts import validity
 from tts.device import DeviceCaps

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.config import CONFIRM_N, METRICS, ConfirmConfig
+from search.config import METRICS
 from search.ranking import contenders
 from search.record import Confirmation, TrialRecord
+from search.sections import CONFIRM_N, ConfirmConfig
 
 
 @dataclass(frozen=True, kw_only=True)

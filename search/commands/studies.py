@@ -95,7 +95,7 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
 def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResult:
     from search import ranking
     from search.armed import read_arming, why_nothing_passes
-    from search.config import ConfirmConfig
+    from search.sections import ConfirmConfig
     from search.standing import best_standing
 
     config = load_config_of(root, study)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.config import ConfirmConfig, PromptsConfig, SweepConfig
+from search.config import SweepConfig
 from search.confirm import Confirmer
 from search.events import ConfirmStarted, Event
 from search.prompts import PromptSet
 from search.record import Confirmation, Failure, TrialRecord
+from search.sections import ConfirmConfig, PromptsConfig
 from search.space import Candidate
 from search.standing import stands
 from search.trial import BudgetOverError

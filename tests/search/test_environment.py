@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from evaluation.fidelity import FidelityConfig
-from search.config import PromptsConfig, SweepConfig, digest_of
+from search.config import SweepConfig, digest_of
 from search.environment import describe, model_digest, study_conditions, trial_digest
 from search.errors import ConfigError, StudyMismatchError
 from search.folder import StudyFolder
 from search.prompts import PromptSet, references_of
+from search.sections import PromptsConfig
 from search.space import resolve
 from tests.search.test_space import CPU
 from tts.options import Options

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from search import ranking
-from search.config import PromptsConfig, SweepConfig
+from search.config import SweepConfig
 from search.record import TrialRecord
+from search.sections import PromptsConfig
 from tests.search.test_record import make
 
 CONFIG = SweepConfig(

@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from search.config import (
-    BudgetConfig,
-    ConfirmConfig,
-    DeadlinesConfig,
-    PromptsConfig,
-    SweepConfig,
-)
+from search.config import SweepConfig
 from search.folder import StudyFolder
 from search.runner import Runner
 from search.scoring import Scoring
+from search.sections import BudgetConfig, ConfirmConfig, DeadlinesConfig, PromptsConfig
 from tests.search import fakes
 
 
