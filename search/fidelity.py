@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tts.types import GivenSentence, TokenScorer, Utterance
 
 FIDELITY = "fidelity.npz"
-# One position takes a decode step, 8 to 14 ms of a CPU core: under two seconds in all.
+# One position takes a decode step: 17 ms of a busy CPU core in float32, see benchmarks/fidelity.
 N_POSITIONS = 128
 _ARRAYS = ("targets", "ids", "log_probs", "rest", "target_log_probs", "end_log_probs")
 

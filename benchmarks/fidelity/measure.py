@@ -3,7 +3,8 @@
     python -m benchmarks.fidelity.measure --out benchmarks/fidelity/cpu.json
 
 The baseline (fp32, CPU) speaks; every other configuration is fed its tokens and compared. Each
-runs in a process of its own, because some damages are put into modules.
+runs in a process of its own, because some damages are put into modules. What is in the file
+already is not measured again.
 """
 
 from __future__ import annotations
@@ -163,22 +164,32 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
+    known = json.loads(args.out.read_text()) if args.out.exists() else {"cases": []}
+    rows: list[dict[str, Any]] = known["cases"]
+    missing = [case for case in (*REAL, *BROKEN) if not is_among(case, rows)]
     given = speak(args.n, args.seed, args.max_characters)
     small, whole = sketches(given)
-    rows = []
+    settings = {"n_utterances": args.n, "seed": args.seed, "max_characters": args.max_characters}
     context = multiprocessing.get_context("fork")
     with context.Pool(args.processes, maxtasksperchild=1) as pool:
-        jobs = ((case, given, small, whole) for case in (*REAL, *BROKEN))
-        for found in pool.imap(row, jobs):
+        for found in pool.imap(row, ((case, given, small, whole) for case in missing)):
             print(json.dumps(found), flush=True)
             rows.append(found)
+            write(args.out, {**provenance(), **settings, "cases": rows})
     with context.Pool(1, maxtasksperchild=1) as pool:
         costs = pool.map(cost, COSTS, chunksize=1)
-    print(json.dumps(costs), flush=True)
-    result = {
-        **provenance(), "n_utterances": args.n, "seed": args.seed, "cases": rows, "costs": costs,
-    }  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write(args.out, {**provenance(), **settings, "cases": rows, "costs": costs})
+
+
+def is_among(case: Case, rows: list[dict[str, Any]]) -> bool:
+    """Whether a case was measured already."""
+    options, damage, size = case
+    wanted = {"options": options, "damage": damage, "size": size}
+    return any(wanted == {key: r[key] for key in wanted} for r in rows)
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
