@@ -131,8 +131,13 @@ class _Trial:
         return f"{self.canary.name}/{self.clips[position].utterance_id}"
 
     def screen(self, size: int, found: Mapping[str, UtteranceScores]) -> None:
-        """Close it when the guards alone reject it."""
-        verdict = decide(self.baseline, self._with(size, found), self.config, complete=False)
+        """Close it when the guards alone reject it.
+
+        What was not asked for is taken to be as good as the baseline's own.
+        """
+        scores = self._with(size, found)
+        scores = [_filled(one, own) for one, own in zip(scores, self.baseline, strict=False)]
+        verdict = decide(self.baseline, scores, self.config, complete=False)
         if verdict.status == "FAIL":
             self.verdict, self.is_open = verdict, False
 
@@ -168,6 +173,12 @@ class _Trial:
             n=self.verdict.n,
             reason=next(iter(self.verdict.reasons), ""),
         )
+
+
+def _filled(scores: UtteranceScores, own: UtteranceScores) -> UtteranceScores:
+    """Return scores with the baseline's own in place of what was not measured."""
+    known = {name: value for name, value in vars(scores).items() if value is not None}
+    return replace(own, **known)
 
 
 def _look(trials: Sequence[_Trial], size: int, scorer: Scorer) -> int:

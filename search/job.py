@@ -17,7 +17,7 @@ class Job:
         model: As in ``tts.build.build``.
         device: As in ``tts.build.build``.
         options: ``Options.to_mapping``, canonical.
-        repeats: Timed batches.
+        repeats: Timed batches; with 0 nothing is timed.
         warmup: Batches before them.
         texts: What the timed batches speak, in turn.
         measure_ttfa: Whether to time the first chunk of a stream (batch 1).

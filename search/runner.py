@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +156,12 @@ class Runner:
             )
         )
         started = now()
+        job = self.job(path, candidate.options, prompts, reference)
+        if role == "arming":  # only its sound is asked for
+            job = replace(job, repeats=0, n_render_own=0)
         try:
             outcome = self.trial(
-                self.job(path, candidate.options, prompts, reference),
+                job,
                 Brief(
                     folder=path, references=prompts.references, gate=self.config.gate,
                     screen=self.config.screen,

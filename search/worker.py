@@ -154,6 +154,8 @@ def _measure(
     benchmark = Benchmark(built.synthesizer, job, batch_size)
     with reporter.phase("compile"):
         benchmark.warm_up()
+    if not job.repeats:
+        return
     if utterances and not job.n_render_own:
         with reporter.phase("fidelity"):
             _screen(job, built, utterances, reporter)

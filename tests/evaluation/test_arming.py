@@ -105,6 +105,9 @@ def test_a_gate_that_tells_good_from_bad_is_armed(
     said = {canary.name: (canary.status, canary.n) for canary in found.canaries}
     assert said.pop("gain_down") == said.pop("gain_up") == ("PASS", N)
     assert set(said) == set(DAMAGES)
+    reasons = {canary.name: canary.reason for canary in found.canaries}
+    assert "newly ruined (u0: edge_silence" in reasons["silent_tail"]
+    assert reasons["low_pass"].startswith("OVRL loses")
     # One ruined utterance of eight is more than sixteen of them could ever make up for.
     assert said.pop("tail") == ("UNDECIDED", 8)
     assert set(said.values()) == {("FAIL", 8)}
