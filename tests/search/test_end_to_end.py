@@ -91,7 +91,8 @@ def test_stopped_resumed_shown_and_exported(
     assert "won: latency p50" in out
 
     told = trials(root)
-    assert sorted(run.data.tags["mosgate.number"] for run in told) == ["0", "1", "2"]
+    assert sorted(run.data.tags["mosgate.number"] for run in told) == ["0", "1", "2", "3", "4"]
+    assert [run.data.tags["role"] for run in told].count("confirm") == 2
     assert {run.info.status for run in told} == {"FINISHED"}
 
     assert cli.main(["show", "toy", "--root", str(root)]) == 0
