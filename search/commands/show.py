@@ -21,6 +21,8 @@ from search.record import SweepResult, TrialRecord
 from search.report import TerminalReport, render_markdown
 from search.summary import summarise
 
+_UNITS = {"wer": "points", "bad_utterances": "points", "noise_floor_dbfs": "dB"}
+
 
 def run(args: argparse.Namespace) -> int:
     """Show what is on disk; nothing is run."""
@@ -122,7 +124,6 @@ def _facts(record: TrialRecord, folder: Path) -> list[tuple[str, str]]:
         ("verdict", verdict_label(record)),
         *(("why", reason) for reason in [*reasons(record), *record.slo_violations]),
         ("gate", str((record.verdict or {}).get("summary", ""))),
-        ("rests on", _evidence(record)),
         ("looks", _looks(record)),
         ("provenance", provenance(record)),
         *((f"pass {a['name']}", f"{a['value']}: {a['detail']}") for a in record.applied),
@@ -133,17 +134,6 @@ def _facts(record: TrialRecord, folder: Path) -> list[tuple[str, str]]:
         ("folder", str(folder)),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def _evidence(record: TrialRecord) -> str:
-    """Say what the verdict rests on: how many pairs, how much they scatter, its power."""
-    verdict = record.verdict or {}
-    found = [f"n={verdict['n']}"] if "n" in verdict else []
-    if verdict.get("sigma_pct") is not None:
-        found.append(f"sigma {verdict['sigma_pct']:.1f} %")
-    if verdict.get("power") is not None:
-        found.append(f"power {verdict['power']:.2f}: how likely an equal candidate would pass")
-    return ", ".join(found)
 
 
 def _looks(record: TrialRecord) -> str:
@@ -163,7 +153,7 @@ def _figure(name: str, value: float) -> str:
 
 
 def _bound(bound: dict[str, Any]) -> str:
-    unit = "points" if bound["metric"] in ("wer", "bad_utterances") else "%"
+    unit = _UNITS.get(bound["metric"], "%")
     parts = [
         f"{part.removesuffix('_pct')} {bound[part]:+.2f} {unit}"
         for part in ("delta_pct", "lower_pct", "upper_pct", "sigma_pct")

@@ -46,7 +46,10 @@ def test_a_verdict_is_shown_with_what_it_rests_on(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     judged = {**fixtures.verdict("FAIL", ("P808 loses 9.0 %.",)), "sigma_pct": 4.25, "power": 0.987}
-    judged["bounds"] = [{**fixtures.bound("dnsmos_p808", -9.0, "FAIL"), "power": 0.991}]
+    judged["bounds"] = [
+        {**fixtures.bound("dnsmos_p808", -9.0, "FAIL"), "power": 0.991},
+        fixtures.bound("noise_floor_dbfs", 0.5),
+    ]
     looks = [{"n": 8, "status": "UNDECIDED"}, {"n": 16, "status": "FAIL"}]
     record = fixtures.record(
         1, verdict=judged, utterances=({**fixtures.utterance("a"), "provenance": "ab" * 8},),
@@ -57,10 +60,10 @@ def test_a_verdict_is_shown_with_what_it_rests_on(
     out = capsys.readouterr().out
     for words in (
         "FAIL: worst bound dnsmos_p808 -10.5 %",
-        "n=16, sigma 4.2 %, power 0.99: how likely an equal candidate would pass",
         "8 UNDECIDED, 16 FAIL (planned 8, 16, 32); 19 spoken",
         "settled at look 2 of 3: 16 of 32 utterances judged",
         "abababababababab",
+        "noise_floor_dbfs: delta +0.50 dB",
         "lower -10.50 %, upper -7.50 %, sigma +4.00 %, power 0.99, n=16: FAIL",
     ):
         assert words in out
