@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 
 from evaluation.content_guards import length_trips, token_trips, transcript_trips
 from evaluation.features import QUIETEST_DBFS, measure_features
@@ -32,6 +34,13 @@ def names(samples: npt.ArrayLike, n_truncated: int = 0) -> list[str]:
     """Return the names of the guards that a clip trips."""
     features = measure_features(np.asarray(samples, np.float32))
     return [trip.partition(":")[0] for trip in clip_trips(features, n_truncated, Limits())]
+
+
+def speech() -> Samples:
+    """Return a sentence of the teacher's voice."""
+    path = Path(__file__).parent / "speech" / "rms-0.flac"
+    sound: Samples = soundfile.read(path, dtype="float32")[0]
+    return sound
 
 
 def silence(seconds: float) -> Samples:
@@ -149,11 +158,13 @@ def test_a_loop_in_the_sound() -> None:
     assert names(np.concatenate([sound[: 3 * RATE], other, sound[3 * RATE :]])) == []
 
 
-def test_a_loop_that_varies_a_little_is_still_one() -> None:
-    sound = voice(3.0, 3)
-    slower = np.interp(np.arange(0, len(sound) - 1, 0.98), np.arange(len(sound)), sound)
+@pytest.mark.parametrize("tempo", [0.97, 0.98])
+def test_a_loop_that_varies_a_little_is_still_one(tempo: float) -> None:
+    sound = speech()
+    slower = np.interp(np.arange(0, len(sound) - 1, tempo), np.arange(len(sound)), sound)
     noise = 0.002 * np.random.default_rng(0).standard_normal(len(slower))
-    assert lag_correlation(np.concatenate([sound, slower + noise]).astype(np.float32)) > 0.85
+    assert "loop" in names(np.concatenate([sound, slower + noise]))
+    assert lag_correlation(sound) < 0.6
 
 
 def test_lag_correlation_of_what_cannot_loop_is_zero() -> None:
