@@ -25,8 +25,14 @@ from evaluation.wording import label
 
 __all__ = ["Arming", "Judged", "Scorer", "arm"]
 
+SPREADING = (*MOS_METRICS, "wer", "duration_s")
+"""What differs from seed to seed by so many percent."""
+
 SMALL_LOSS_PCT = 2.0
 """A loss that a good gate accepts: how many utterances that takes is told with every arming."""
+
+FOLLOWED_WER = 0.5
+"""A recogniser with a higher word error rate on the baseline does not follow the voice."""
 
 AGAIN_POWER = 0.95
 """How often the baseline should pass against itself at the n that is advised."""
@@ -143,6 +149,7 @@ def arm(
     )
     itself = [] if verdict is None else _not_itself(verdict, config)
     missed = (*itself, *(_miss(one) for one in found if not one.is_right))
+    missed = (*missed, *_deaf_ear(baseline)) if missed else ()
     sigma_pct = _sigmas(verdict)
     return Arming(
         armed=not missed,
@@ -160,7 +167,7 @@ def arm(
 def _sigmas(verdict: Verdict | None) -> dict[str, float]:
     """Return the spread of each compared quantity between two hearings."""
     bounds = verdict.bounds if verdict is not None else ()
-    return {bound.metric: bound.sigma_pct for bound in bounds if bound.metric != "bad_utterances"}
+    return {bound.metric: bound.sigma_pct for bound in bounds if bound.metric in SPREADING}
 
 
 def _not_itself(verdict: Verdict, config: GateConfig) -> list[str]:
@@ -206,7 +213,9 @@ def _wider(bound: Bound) -> dict[str, float]:
         return {"wer_margin": math.floor(10 * bound.upper_pct + 1) / 1000}
     if bound.metric == "bad_utterances":
         return {"max_bad_rate": math.floor(10 * bound.upper_pct + 1) / 1000}
-    return {"duration_drift_pct": math.floor(10 * abs(bound.delta_pct) + 1) / 10}
+    if bound.metric == "duration_s":
+        return {"duration_drift_pct": math.floor(10 * abs(bound.delta_pct) + 1) / 10}
+    return {}
 
 
 def _miss(judged: Judged) -> str:
@@ -217,6 +226,18 @@ def _miss(judged: Judged) -> str:
     if judged.status == "PASS":
         return f"It accepts {judged.what} (n={judged.n})."
     return f"It cannot judge {judged.what} ({judged.status}, n={judged.n}){because}"
+
+
+def _deaf_ear(baseline: Sequence[UtteranceScores]) -> list[str]:
+    """Say so where the recogniser cannot follow the baseline: then it misses no lost words."""
+    heard = [item for item in baseline if item.wer_errors is not None and item.wer_words]
+    words = sum(item.wer_words or 0 for item in heard)
+    wrong = sum(min(item.wer_errors or 0, item.wer_words or 0) for item in heard)
+    if not words or wrong / words <= FOLLOWED_WER:
+        return []
+    rate = f"{100 * wrong / words:.0f} % of the baseline's own words"
+    said = f"The recogniser gets {rate} wrong, so it cannot tell lost ones: judge with one that"
+    return [f"{said} follows this voice."]
 
 
 def _n_small_loss(sigma_pct: Mapping[str, float], config: GateConfig) -> int | None:

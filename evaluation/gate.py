@@ -61,9 +61,11 @@ def decide(
         config = replace(config, confidence=early_confidence(len(pairs), config.confidence))
     counts = tail.count(pairs, config, baseline)
     comparisons = _compare(pairs, config, counts)
-    reasons = (*unpaired, *(reason for item in comparisons for reason in item.reasons))
     statuses = [item.status for item in comparisons]
     status = _combined([*statuses, "UNGATED"] if unpaired else statuses)
+    # What decided is said first.
+    ordered = sorted(comparisons, key=lambda item: item.status != status)
+    reasons = (*unpaired, *(reason for item in ordered for reason in item.reasons))
     if status == "PASS" and not complete:
         status, reasons = "UNDECIDED", (_EARLY,)
     is_final = complete or status == "FAIL" or tail.is_hopeless(counts, config)

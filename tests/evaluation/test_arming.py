@@ -14,6 +14,7 @@ import pytest
 from evaluation.arming import Arming, arm
 from evaluation.audio import read_clip
 from evaluation.canaries import CANARIES, select
+from evaluation.judge import Judge
 from evaluation.metrics.base import MetricSettings, Subject
 from evaluation.metrics.guards import GuardMetric
 from evaluation.scores import Clip, UtteranceScores
@@ -21,6 +22,7 @@ from evaluation.statistics import required_n
 from evaluation.verdict import GateConfig
 from tests.evaluation.sounds import voice, write
 
+SPEECH = Path(__file__).parent / "speech"
 N = 16
 DAMAGES = tuple(canary.name for canary in CANARIES if not canary.harmless)
 UNSEEN = ("low_pass", "reversed")
@@ -223,6 +225,40 @@ def test_a_gate_that_allows_no_small_loss_needs_no_n_for_it(
     strict = GateConfig(mos_budget_pct=2.0)
     found = try_out(clips, baseline, Ears(), config=strict, canaries=select(["mu_law"]))
     assert found.n_small_loss is None
+
+
+def test_a_recogniser_that_cannot_follow_the_voice_is_named(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    lost = [dataclasses.replace(s, wer_errors=9) for s in baseline]  # of 8 words
+    found = try_out(clips, lost, Ears(deaf_to=["low_pass"]), canaries=select(["low_pass"]))
+    assert found.missed[-1].startswith(
+        "The recogniser gets 100 % of the baseline's own words wrong"
+    )
+    armed = try_out(clips, lost, Ears(), canaries=select(["low_pass"]))
+    assert (armed.armed, armed.missed) == (True, ())
+
+
+def curated(text: str) -> str:
+    return " ".join(text.replace(",", "").replace(".", "").split())
+
+
+@pytest.mark.slow
+def test_the_real_judge_arms_on_real_speech() -> None:
+    texts = json.loads((SPEECH / "sentences.json").read_text(encoding="utf-8"))
+    spoken = [
+        Clip(utterance_id=name, wav_path=SPEECH / name, reference=curated(text))
+        for name, text in texts.items()
+    ]
+    chosen = select(["low_pass", "silent_tail", "reversed", "gain_down"])
+    with Judge("embedded") as judge:
+        scores = judge.score(spoken)
+        found = arm(spoken, scores, scores, judge, GateConfig(min_n=4), canaries=chosen)
+    assert found.missed == ()
+    said = {canary.name: canary.status for canary in found.canaries}
+    assert said["silent_tail"] == "FAIL"
+    assert said["gain_down"] == "PASS"
+    assert found.n_judged == 3 * len(spoken)
 
 
 def test_clips_and_scores_must_be_of_the_same_utterances(
