@@ -5,8 +5,8 @@
 Each voice that is installed speaks the search's prompts with two seeds; the gate is armed on them
 as before a sweep, at the full n and with its default thresholds. Because damage is usually turned
 down at the first look, it is then sent again from other places of the list, so that each draw
-begins with other prompts. Harmless changes are judged on every prompt. About 25 minutes for three
-voices on two quiet cores; ``--n 24 --draws 2`` tries it out in three.
+begins with other prompts. Harmless changes are judged on every prompt. About nine minutes a voice
+on two quiet cores; ``--n 16 --draws 2`` tries it out in two.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from evaluation.canaries import CANARIES
 from evaluation.canary_trials import judge_canaries
 from evaluation.judge import Judge
 from evaluation.prompts import Prompt, load_prompts, prompt_digest
+from evaluation.scores import UtteranceScores
 from evaluation.verdict import GateConfig
 
 PROMPTS = Path("configs/prompts/english.tsv")
 SEEDS = (0, 250_000)
-VOICES_ASKED = ("embedded", "flite_rms", "espeak_en_us")
+VOICES_ASKED = ("embedded", "flite_rms", "flite_slt", "espeak_en_us")
 T = TypeVar("T")
 DAMAGES = tuple(canary for canary in CANARIES if not canary.harmless)
 
@@ -62,6 +63,7 @@ def try_voice(voice: str, prompts: Sequence[Prompt], judge: Judge, draws: int) -
         "armed": armed.armed,
         "missed": list(armed.missed),
         "again": again_of(armed),
+        "baseline_wer": round(corpus_wer(baseline), 4),
         "sigma_pct": {name: round(value, 2) for name, value in armed.sigma_pct.items()},
         "canaries": [tally(canary.name, said) for canary in CANARIES],
         "arming_s": round(armed.seconds, 1),
@@ -92,6 +94,12 @@ def again_of(armed: Arming) -> dict[str, Any]:
     assert armed.again is not None  # there is a second hearing
     verdict = armed.again
     return {"status": verdict.status, "summary": verdict.summary, "power": verdict.power}
+
+
+def corpus_wer(scores: Sequence[UtteranceScores]) -> float:
+    """Return the word error rate: how well the recogniser follows this voice."""
+    words = sum(item.wer_words or 0 for item in scores)
+    return sum(item.wer_errors or 0 for item in scores) / words
 
 
 def tally(name: str, said: Sequence[Sequence[Judged]]) -> dict[str, Any]:
@@ -128,6 +136,8 @@ def show(found: dict[str, Any]) -> None:
     """Print one voice's table."""
     again = found["again"]
     print(f"{found['voice']}, n={found['n']}: against itself {again['summary']}")
+    for missed in found["missed"]:
+        print(f"  UNARMED: {missed}")
     for canary in found["canaries"]:
         wanted = "accepted" if canary["harmless"] else "turned down"
         said = ", ".join(f"{status} {count}" for status, count in canary["statuses"].items())
