@@ -3,7 +3,7 @@
     python -m benchmarks.gate.pool --out benchmarks/gate
 
 For each voice that is installed, every prompt is spoken with two seeds; the second is damaged at
-three strengths, calibrated so that the worse of OVRL and P808 loses about 2, 5 and 11 % of its
+three strengths, calibrated so that the worse of OVRL and P808 loses about 2, 5 and 12 % of its
 mean, and ruined outright in one of four ways. Everything is scored by the judge as in a sweep.
 Writes ``pool-VOICE.jsonl.gz`` (scores only), and goes on with the missing voices when run again.
 """
@@ -30,11 +30,15 @@ from evaluation.scores import UtteranceScores
 PROMPTS = Path("configs/prompts/english.tsv")
 N_PROMPTS = 148
 SEEDS = (1_000, 2_000)
-LOSSES_PCT = (2.0, 5.0, 11.0)
-"""What the strengths are calibrated for; the last lies beyond the 10 % that is reported."""
-GRID = (0.03, 0.08, 0.2, 0.4)
+LOSSES_PCT = (2.0, 5.0, 12.0)
+"""What the damage alone is calibrated to cost; the last lies beyond the 10 % that is reported."""
+GRID = (0.03, 0.08, 0.2, 0.4, 0.8)
 N_CALIBRATION = 32
 MOS = ("dnsmos_ovrl", "dnsmos_p808")
+
+
+class CalibrationError(RuntimeError):
+    """No strength of the damage costs this voice what is wanted."""
 
 
 def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, out: Path) -> Path:
@@ -42,12 +46,13 @@ def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, ou
 
     Raises:
         VoiceMissingError: It is not installed.
+        CalibrationError: The damage does not hurt it enough.
     """
     speak, began = speaker(voice), time.perf_counter()
     first, second = (list(speak(prompts, seed)) for seed in SEEDS)
     spoke_s = time.perf_counter() - began
     a = score(judge, prompts, first)
-    curve = measure_curve(prompts, second, a, dnsmos)
+    curve = measure_curve(prompts, second, dnsmos)
     strengths = [strength_for(loss, curve) for loss in LOSSES_PCT]
     conditions = {"a": a, "b": score(judge, prompts, second)}
     for strength in strengths:
@@ -96,16 +101,16 @@ def ruin_of(index: int) -> str:
 def measure_curve(
     prompts: Sequence[Prompt],
     spoken: Sequence[Spoken],
-    baseline: Sequence[UtteranceScores],
     dnsmos: Judge,
 ) -> list[tuple[float, float]]:
-    """Measure (strength, loss in percent) on the first prompts, by DNSMOS alone."""
+    """Measure (strength, loss in percent of the undamaged) on the first prompts, by DNSMOS alone."""
     n = min(N_CALIBRATION, len(prompts))
-    points = []
-    for strength in (0.0, *GRID):
+    clean = score(dnsmos, prompts[:n], spoken[:n])
+    points = [(0.0, 0.0)]
+    for strength in GRID:
         damaged = [damage(item, strength) for item in spoken[:n]]
         found = score(dnsmos, prompts[:n], damaged)
-        points.append((strength, worse_loss_pct(baseline[:n], found)))
+        points.append((strength, worse_loss_pct(clean, found)))
     return points
 
 
@@ -113,12 +118,13 @@ def strength_for(loss_pct: float, curve: Sequence[tuple[float, float]]) -> float
     """Return the strength at which a measured curve reaches a loss, between its points.
 
     Raises:
-        ValueError: The curve does not reach so far.
+        CalibrationError: The curve does not reach so far.
     """
     strengths, losses = (np.array(column) for column in zip(*curve, strict=True))
     rising = np.maximum.accumulate(losses)
     if not rising[0] < loss_pct <= rising[-1]:
-        raise ValueError(f"a loss of {loss_pct} % is outside {rising[0]:.1f} to {rising[-1]:.1f} %")
+        reach = f"{rising[0]:.1f} to {rising[-1]:.1f} %"
+        raise CalibrationError(f"a loss of {loss_pct} % is outside what the damage costs: {reach}")
     above = int(np.argmax(rising >= loss_pct))
     low, high = float(rising[above - 1]), float(rising[above])
     start, end = float(strengths[above - 1]), float(strengths[above])
@@ -176,8 +182,8 @@ def main() -> None:
                 break
             try:
                 path = build(voice, prompts, judge, dnsmos, args.out)
-            except VoiceMissingError as error:
-                print(error)
+            except (VoiceMissingError, CalibrationError) as error:
+                print(f"{voice}: {error}", flush=True)
                 continue
             longest = max(longest, time.perf_counter() - began)
             print(

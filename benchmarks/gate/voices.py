@@ -62,7 +62,7 @@ def speaker(name: str) -> Speaker:
     """
     program, speak = VOICES[name]
     if program and shutil.which(program) is None:
-        raise VoiceMissingError(f"voice {name} is left out: install {program} to have it")
+        raise VoiceMissingError(f"left out, install {program} to have this voice")
     return speak
 
 

@@ -14,7 +14,7 @@ from benchmarks.gate.collection import Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
 from benchmarks.gate.damage import RUINS, blend, ruin
 from benchmarks.gate.draws import Pool
-from benchmarks.gate.pool import losses_pct, strength_for
+from benchmarks.gate.pool import CalibrationError, losses_pct, strength_for
 from benchmarks.gate.promises import promises
 from evaluation.gate import GateConfig
 from evaluation.scores import UtteranceScores
@@ -131,7 +131,7 @@ def test_ruins_are_what_they_say() -> None:
 def test_the_strength_is_read_between_the_points_of_a_curve() -> None:
     curve = [(0.0, 0.5), (0.1, 0.3), (0.2, 4.5), (0.4, 12.5)]
     assert strength_for(2.5, curve) == pytest.approx(0.15)
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(CalibrationError, match="outside"):
         strength_for(20.0, curve)
 
 
