@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from benchmarks.gate import scorefile
+from benchmarks.gate.balance import balanced_swaps
 from benchmarks.gate.damage import RUINS, blend, ruin
 from benchmarks.gate.scoring import METRICS, score
 from benchmarks.gate.voices import VOICES, Spoken, VoiceMissingError, speaker
@@ -35,6 +37,7 @@ LOSSES_PCT = (2.0, 5.0, 12.0)
 GRID = (0.03, 0.08, 0.2, 0.4, 0.8)
 N_CALIBRATION = 32
 MOS = ("dnsmos_ovrl", "dnsmos_p808")
+T = TypeVar("T")
 
 
 class CalibrationError(RuntimeError):
@@ -49,19 +52,22 @@ def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, ou
         CalibrationError: The damage does not hurt it enough.
     """
     speak, began = speaker(voice), time.perf_counter()
-    first, second = (list(speak(prompts, seed)) for seed in SEEDS)
+    one, other = (list(speak(prompts, seed)) for seed in SEEDS)
     spoke_s = time.perf_counter() - began
-    a = score(judge, prompts, first)
+    of_one, of_other = (score(judge, prompts, side) for side in (one, other))
+    swaps = balanced_swaps(of_one, of_other)
+    _, second = swapped(one, other, swaps)
+    a, b = swapped(of_one, of_other, swaps)
     curve = measure_curve(prompts, second, dnsmos)
     strengths = [strength_for(loss, curve) for loss in LOSSES_PCT]
-    conditions = {"a": a, "b": score(judge, prompts, second)}
+    conditions = {"a": a, "b": b}
     for strength in strengths:
-        damaged = [damage(spoken, strength) for spoken in second]
+        damaged = [damage(item, strength) for item in second]
         conditions[f"strength {strength:.4f}"] = score(judge, prompts, damaged)
     kinds = [ruin_of(i) for i in range(len(prompts))]
     ruined = [
-        replace(spoken, samples=ruin(spoken.samples, kind, prompt.id), tokens=())
-        for spoken, kind, prompt in zip(second, kinds, prompts, strict=True)
+        replace(item, samples=ruin(item.samples, kind, prompt.id), tokens=())
+        for item, kind, prompt in zip(second, kinds, prompts, strict=True)
     ]
     conditions["ruined"] = score(judge, prompts, ruined)
     header = {
@@ -69,6 +75,7 @@ def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, ou
         "voice": voice,
         "n": len(prompts),
         "seeds": SEEDS,
+        "n_swapped": sum(swaps),
         "prompts": {"file": str(PROMPTS), "digest": prompt_digest(prompts)},
         "judge": judge.provenance(),
         "calibration": {"n": min(N_CALIBRATION, len(prompts)), "loss_pct_by_strength": curve},
@@ -88,6 +95,14 @@ def pool_path(folder: Path, voice: str) -> Path:
     return folder / f"pool-{voice}.jsonl.gz"
 
 
+def swapped(
+    first: Sequence[T], second: Sequence[T], swaps: Sequence[bool]
+) -> tuple[list[T], list[T]]:
+    """Return both sides with the marked places exchanged."""
+    pairs = [(b, a) if swap else (a, b) for a, b, swap in zip(first, second, swaps, strict=True)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
 def damage(spoken: Spoken, strength: float) -> Spoken:
     """Return the utterance at one strength of the damage."""
     return replace(spoken, samples=blend(spoken.samples, strength))
@@ -103,7 +118,7 @@ def measure_curve(
     spoken: Sequence[Spoken],
     dnsmos: Judge,
 ) -> list[tuple[float, float]]:
-    """Measure (strength, loss in percent of the undamaged) on the first prompts, by DNSMOS alone."""
+    """Measure (strength, percent lost of the undamaged) on the first prompts, by DNSMOS alone."""
     n = min(N_CALIBRATION, len(prompts))
     clean = score(dnsmos, prompts[:n], spoken[:n])
     points = [(0.0, 0.0)]

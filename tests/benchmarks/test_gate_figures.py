@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from benchmarks.gate import confusion, draws, scorefile
+from benchmarks.gate.balance import balanced_swaps
 from benchmarks.gate.collection import Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
 from benchmarks.gate.damage import RUINS, blend, ruin
 from benchmarks.gate.draws import Pool
-from benchmarks.gate.pool import CalibrationError, losses_pct, strength_for
+from benchmarks.gate.pool import (
+    CalibrationError,
+    losses_pct,
+    strength_for,
+    swapped,
+    worse_loss_pct,
+)
 from benchmarks.gate.promises import promises
 from evaluation.gate import GateConfig
 from evaluation.scores import UtteranceScores
@@ -133,6 +140,19 @@ def test_the_strength_is_read_between_the_points_of_a_curve() -> None:
     assert strength_for(2.5, curve) == pytest.approx(0.15)
     with pytest.raises(CalibrationError, match="outside"):
         strength_for(20.0, curve)
+
+
+def test_the_seeds_are_shared_out_so_that_neither_side_was_luckier() -> None:
+    lucky = [replace(s, wer_errors=i % 5 == 0) for i, s in enumerate(side(3.1, 3.5, 1))]
+    other = [replace(s, wer_errors=i % 3 == 0) for i, s in enumerate(side(3.0, 3.6, 2))]
+    assert worse_loss_pct(lucky, other) > 2
+    a, b = swapped(lucky, other, balanced_swaps(lucky, other))
+    assert abs(worse_loss_pct(a, b)) < 0.3
+    errors = [sum(s.wer_errors or 0 for s in half) for half in (a, b)]
+    assert abs(errors[0] - errors[1]) <= 2  # of 600 words
+    assert sorted(s.dnsmos_ovrl for s in (*a, *b)) == sorted(  # type: ignore[type-var]
+        s.dnsmos_ovrl for s in (*lucky, *other)
+    )
 
 
 def test_a_score_file_gives_back_what_the_gate_looks_at(tmp_path: Path) -> None:
