@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -38,10 +39,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pages(root: Path, result: SweepResult) -> dict[str, str]:
-    return {
+    pages = {
         "report.md": render_markdown(result),
         "report.html": render_html(result, _clips(root, result)),
     }
+    if result.arming is not None:
+        pages["arming.json"] = json.dumps(result.arming, indent=1)
+    return pages
 
 
 def _clips(root: Path, result: SweepResult) -> dict[str, bytes]:

@@ -320,6 +320,26 @@ def test_what_the_tracker_is_told() -> None:
     assert facts.sweep_tags(record_fixtures.result())["armed"] == "not tried"
 
 
+def test_the_command_ends_in_1_and_keeps_the_arming_with_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from search import cli
+
+    kept = arming("It accepts noise.").to_mapping()
+    why = why_nothing_passes(kept, 32)
+    tried = tuple(r for r in record_fixtures.records() if not r.accepted)
+    result = record_fixtures.result(tried, arming=kept, not_confirmed=why)
+    told: dict[str, str] = {}
+    monkeypatch.setattr("search.commands.sweep.run_sweep", lambda *_, **__: result)
+    monkeypatch.setattr("search.tracking.Tracking.finish", lambda _, __, texts: told.update(texts))
+    (tmp_path / "toy.yaml").write_text("study: toy\nprompts: {path: prompts.tsv}\n")
+    words = ["sweep", str(tmp_path / "toy.yaml"), "--root", str(tmp_path / "runs"), "--plain"]
+    assert cli.main(words) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the gate is not armed on this baseline, so nothing can pass. It accepts noise." in said
+    assert json.loads(told["arming.json"]) == kept
+
+
 def test_only_an_unarmed_gate_explains_itself() -> None:
     assert why_nothing_passes(None, 32) == why_nothing_passes(arming().to_mapping(), 32) == ""
     assert "It accepts noise." in why_nothing_passes(arming("It accepts noise.").to_mapping(), 32)
