@@ -31,6 +31,7 @@ from search.summary import summarise
 from search.trial import BudgetOverError
 from tests.evaluation.sounds import voice, write
 from tests.search import fakes, record_fixtures
+from tests.search.test_command_sweep import fake_sweep
 from tts.options import Options
 
 SWEEP = f"""
@@ -330,7 +331,7 @@ def test_the_command_ends_in_1_and_keeps_the_arming_with_the_runs(
     tried = tuple(r for r in record_fixtures.records() if not r.accepted)
     result = record_fixtures.result(tried, arming=kept, not_confirmed=why)
     told: dict[str, str] = {}
-    monkeypatch.setattr("search.commands.sweep.run_sweep", lambda *_, **__: result)
+    fake_sweep(monkeypatch, lambda *_, **__: result)
     monkeypatch.setattr("search.tracking.Tracking.finish", lambda _, __, texts: told.update(texts))
     (tmp_path / "toy.yaml").write_text("study: toy\nprompts: {path: prompts.tsv}\n")
     words = ["sweep", str(tmp_path / "toy.yaml"), "--root", str(tmp_path / "runs"), "--plain"]
