@@ -23,6 +23,7 @@ from evaluation.errors import MetricError
 from evaluation.metrics.base import MetricSettings, Subject, Value
 from evaluation.metrics.windows import (
     LEVEL_DBFS,
+    N_FINE_PHASES,
     N_PHASES,
     WINDOW,
     even_windows,
@@ -70,7 +71,8 @@ class Dnsmos:
             MetricError: Audio on which speechmos would hang (empty), raise or mislead (silence).
         """
         _refuse_unfit(samples)
-        return self._mean_over(*even_windows(levelled(samples)))
+        looped, starts = even_windows(levelled(samples))
+        return self._mean_over(looped, starts[::2], starts, None)
 
     def official(self, samples: Samples) -> dict[str, float]:
         """Return ovrl, p808, sig and bak as ``speechmos.dnsmos.run`` does.
@@ -83,15 +85,20 @@ class Dnsmos:
         """
         _refuse_unfit(samples)
         tiled, starts = official_windows(samples)
-        return self._mean_over(tiled, starts, len(samples) if len(tiled) > len(samples) else None)
+        period = len(samples) if len(tiled) > len(samples) else None
+        return self._mean_over(tiled, starts, starts, period)
 
     def _mean_over(
-        self, tiled: Samples, starts: Sequence[int], period: int | None
+        self,
+        sound: Samples,
+        p835_starts: Sequence[int],
+        p808_starts: Sequence[int],
+        period: int | None,
     ) -> dict[str, float]:
-        """Return the mean scores of a sound's windows."""
-        raw = self._p835.score(tiled, starts, period)
+        """Return the mean scores of a sound's windows, given where each network's start."""
+        raw = self._p835.score(sound, p835_starts, period)
         sig, bak, ovrl = self._official.get_polyfit_val(*raw.T, False)
-        p808 = [self._score_p808(tiled[start : start + WINDOW]) for start in starts]
+        p808 = [self._score_p808(sound[start : start + WINDOW]) for start in p808_starts]
         means = {"ovrl": ovrl, "p808": p808, "sig": sig, "bak": bak}
         scores = {name: float(np.mean(values)) for name, values in means.items()}
         if not np.isfinite(list(scores.values())).all():
@@ -113,7 +120,7 @@ class Dnsmos:
             f"dnsmos.{name}_onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self._paths.items()
         }
-        method = f"level {LEVEL_DBFS:g} dBFS, {N_PHASES} phases, whole clip"
+        method = f"level {LEVEL_DBFS:g} dBFS, {N_PHASES} and {N_FINE_PHASES} phases, whole clip"
         return {**packages, **checksums, "dnsmos.method": method}
 
 
