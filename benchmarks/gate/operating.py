@@ -27,7 +27,7 @@ from benchmarks.gate.damage import RUINS
 from benchmarks.gate.draws import MOS, Pool
 from benchmarks.gate.promises import promises
 from benchmarks.provenance import provenance
-from evaluation.gate import GateConfig, Verdict
+from evaluation.gate import GateConfig, Verdict, decide
 from evaluation.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 N = 128
@@ -71,11 +71,15 @@ def run(task: Task) -> Result:
     rng = np.random.default_rng(
         zlib.crc32(repr((task.pool.name, task.loss_pct, task.ruins)).encode())
     )
-    verdicts, spent = [], []
+    verdicts, spent, by_mean = [], [], []
     for _ in range(task.n_draws):
-        verdict, n_spent = draws.judge(*_draw(task, pool, rng), config)
+        baseline, candidate = _draw(task, pool, rng)
+        verdict, n_spent = draws.judge(baseline, candidate, config)
         verdicts.append(verdict)
         spent.append(n_spent)
+        # At the full n, also where the tail has ended the judgement long before.
+        is_full = n_spent == task.n
+        by_mean.append(mean_alone(verdict if is_full else decide(baseline, candidate, config)))
     return {
         "voice": pool.header["voice"],
         "loss_pct": task.loss_pct,
@@ -83,7 +87,7 @@ def run(task: Task) -> Result:
         "n": task.n,
         "n_draws": task.n_draws,
         **shares(verdict.status for verdict in verdicts),
-        "mean_alone_accepts": float(np.mean([mean_alone(verdict) for verdict in verdicts])),
+        "mean_alone_accepts": float(np.mean(by_mean)),
         "mean_spent": float(np.mean(spent)),
         "not_passed_by": blame(verdicts),
     }
