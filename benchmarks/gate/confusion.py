@@ -176,6 +176,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=N_DRAWS)
     args = parser.parse_args()
     header, conditions = scorefile.read(args.scores)
+    if BASELINE not in conditions:
+        parser.error(f"{args.scores} has no baseline: run benchmarks.gate.classify again")
     rows = judge_all(conditions, args.n, args.draws, GateConfig())
     result = {
         **provenance(),
