@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from evaluation.audio import SAMPLE_RATE_HZ, Samples
 from evaluation.loops import lag_correlation
+from evaluation.metrics.windows import LEVEL_DBFS
 
 Frames = npt.NDArray[np.float64]
 
@@ -26,6 +27,9 @@ _NOISE_RANGE_DB = 15.0
 _NOISE_FLATNESS = 0.4
 """Of the spectrum: white noise has 0.56 in a frame, a voice below 0.01, consonants up to 0.3."""
 
+_NO_POWER = 1e-12
+"""Of full scale's: below a 16-bit sample's rounding, so digital silence."""
+
 _FLATNESS_FROM_BIN = 3
 """Below 100 Hz there is nothing to compare."""
 
@@ -39,7 +43,8 @@ class Features:
         n_not_finite: Samples that are NaN or infinite; when any, the rest is zero.
         duration_s: Length in seconds.
         active_dbfs: RMS level of the active frames; QUIETEST_DBFS when there are none.
-        noise_floor_dbfs: 10th percentile of the frame level, not below QUIETEST_DBFS.
+        noise_floor_dbfs: 10th percentile of the frame level once the active frames are brought to
+            LEVEL_DBFS, not below QUIETEST_DBFS: a gain does not change it, nor hide what it holds.
         voiced_share: Voiced frames among the active ones, 0 to 1.
         unvoiced_run_s: Longest stretch of loud frames without a voice.
         noise_run_s: Longest stretch of loud frames whose spectrum is as flat as noise.
@@ -89,7 +94,7 @@ def measure_features(samples: Samples) -> Features:
         **length,
         duration_s=duration_s,
         active_dbfs=_mean_level_dbfs(frames[active]),
-        noise_floor_dbfs=max(QUIETEST_DBFS, float(np.percentile(level, 10))),
+        noise_floor_dbfs=_noise_floor_dbfs(frames, level),
         voiced_share=float(voiced[active].mean()) if active.any() else 0.0,
         unvoiced_run_s=_longest_run_s(active & (level > top - _LOUD_RANGE_DB) & ~voiced),
         noise_run_s=_longest_run_s(_is_noise(frames, active & (level > top - _NOISE_RANGE_DB))),
@@ -111,7 +116,7 @@ def _framed(samples: Frames) -> Frames:
 def _level_dbfs(frames: Frames) -> Frames:
     """Return the RMS level of each frame, shape (n_frames,)."""
     power = np.mean(np.square(frames), axis=1)
-    return np.asarray(10 * np.log10(np.maximum(power, 1e-12)))
+    return np.asarray(10 * np.log10(np.maximum(power, _NO_POWER)))
 
 
 def _mean_level_dbfs(frames: Frames) -> float:
@@ -119,7 +124,25 @@ def _mean_level_dbfs(frames: Frames) -> float:
     if len(frames) == 0:
         return QUIETEST_DBFS
     power = float(np.mean(np.square(frames)))
-    return max(QUIETEST_DBFS, 10 * math.log10(max(power, 1e-12)))
+    return max(QUIETEST_DBFS, 10 * math.log10(max(power, _NO_POWER)))
+
+
+def _noise_floor_dbfs(frames: Frames, level: Frames) -> float:
+    """Return the 10th percentile of the level, relative to the speech and not to full scale.
+
+    Active is what lies within _ACTIVE_RANGE_DB of the loud frames here: an absolute limit would
+    choose other frames of the same clip when it is softer.
+
+    Args:
+        frames: Shape (n_frames, frame).
+        level: Of each frame in dBFS, shape (n_frames,).
+    """
+    top = float(np.percentile(level, 95))
+    power = float(np.mean(np.square(frames[level > top - _ACTIVE_RANGE_DB])))
+    if power <= _NO_POWER:
+        return QUIETEST_DBFS
+    speech = 10 * math.log10(power)
+    return max(QUIETEST_DBFS, float(np.percentile(level, 10)) - speech + LEVEL_DBFS)
 
 
 def _voiced(frames: Frames) -> npt.NDArray[np.bool_]:

@@ -70,7 +70,7 @@ class RelativeLimits:
         runaway_ratio: The hard stop: whatever was said, it did not end when it should.
         min_duration_change_s: A smaller difference is no lost word, whatever the ratio: one-word
             prompts last half a second.
-        max_noise_floor_rise_db: Of the 10th percentile of the frame level.
+        max_noise_floor_rise_db: Of the 10th percentile of the frame level, against the speech.
             Honest resampling moves it by 1.2 to 1.6 dB (sigma; embedded voice), by 3.8 dB in
             clips under 1.5 s, and by up to 15 dB where it lies at the edge of a pause (espeak).
     """
@@ -213,10 +213,22 @@ def _noise_floor(
     """Trip on hiss that DNSMOS likes."""
     if baseline.noise_floor_dbfs is None or candidate.noise_floor_dbfs is None:
         return None
-    rise = candidate.noise_floor_dbfs - baseline.noise_floor_dbfs
+    rise = floor_rise_db(baseline, candidate)
     if rise <= limits.max_noise_floor_rise_db:
         return None
     return over("noise_floor", rise, limits.max_noise_floor_rise_db, "dB above the baseline's")
+
+
+def floor_rise_db(baseline: UtteranceScores, candidate: UtteranceScores) -> float:
+    """Return by how much the noise rises under the speech; a gain is none, as floors are levelled.
+
+    Raises:
+        ValueError: An utterance has no noise floor.
+    """
+    before, after = baseline.noise_floor_dbfs, candidate.noise_floor_dbfs
+    if before is None or after is None:
+        raise ValueError(f"utterance {candidate.utterance_id!r} has no noise floor to compare")
+    return after - before
 
 
 def over(name: str, seen: float, limit: float, unit: str) -> str:

@@ -16,6 +16,7 @@ from evaluation.comparisons import (
     power_of,
     unmeasured,
 )
+from evaluation.guards import floor_rise_db as floor_rise_db
 from evaluation.scores import UtteranceScores
 from evaluation.verdict import GateConfig, Status
 from evaluation.wording import signed
@@ -73,17 +74,3 @@ def compare_noise_floor(pairs: Sequence[Pair], config: GateConfig) -> Comparison
 
 def _has_floor(scores: UtteranceScores) -> bool:
     return is_number(scores.noise_floor_dbfs)
-
-
-def floor_rise_db(base: UtteranceScores, cand: UtteranceScores) -> float:
-    """Return by how much the floor rises, and rises against the speech: a gain is no noise.
-
-    Louder speech lifts its floor with it, and softer speech over digital silence seems to come
-    closer to a floor that does not move; noise does both. Without the speech's level it is the
-    plain rise.
-    """
-    rise = (cand.noise_floor_dbfs or 0.0) - (base.noise_floor_dbfs or 0.0)
-    before, after = base.active_dbfs, cand.active_dbfs
-    if before is None or after is None:
-        return rise
-    return min(rise, rise - (after - before))

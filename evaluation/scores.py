@@ -56,8 +56,9 @@ class UtteranceScores:
         wer_words: Words of the normalised reference.
         transcript: What the recogniser heard, as it wrote it.
         pesq_wb: Wide-band PESQ (MOS-LQO) of the teacher-forced rendering, 1.0 to 4.64.
-        active_dbfs: Level of the loud frames; tells a gain from noise.
-        noise_floor_dbfs: 10th percentile of the frame level; guards compare it to the baseline's.
+        active_dbfs: Level of the loud frames.
+        noise_floor_dbfs: 10th percentile of the frame level with the loud frames at -26 dBFS, so
+            that a gain does not move it; guards compare it to the baseline's.
         guards: The guards that tripped, as ``"name: what was seen (limit)"``.
         failures: Metric name to reason, for each metric that failed on this utterance.
         extra: Values of metrics that are not built in, by name.

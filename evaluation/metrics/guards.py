@@ -30,7 +30,7 @@ class GuardMetric:
         if features.n_samples and not features.n_not_finite:
             values["noise_floor_dbfs"] = features.noise_floor_dbfs
             values["speech_s"] = features.speech_s
-            values["active_dbfs"] = features.active_dbfs  # tells a gain from noise
+            values["active_dbfs"] = features.active_dbfs
         return values
 
     def provenance(self) -> Mapping[str, str]:

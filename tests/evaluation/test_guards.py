@@ -16,6 +16,7 @@ from evaluation.guards import (
     Limits,
     RelativeLimits,
     clip_trips,
+    floor_rise_db,
     relative_trips,
 )
 from evaluation.loops import (
@@ -36,9 +37,9 @@ def names(samples: npt.ArrayLike, n_truncated: int = 0) -> list[str]:
     return [trip.partition(":")[0] for trip in clip_trips(features, n_truncated, Limits())]
 
 
-def speech() -> Samples:
+def speech(index: int = 0) -> Samples:
     """Return a sentence of the teacher's voice."""
-    path = Path(__file__).parent / "speech" / "rms-0.flac"
+    path = Path(__file__).parent / "speech" / f"rms-{index}.flac"
     sound: Samples = soundfile.read(path, dtype="float32")[0]
     return sound
 
@@ -313,10 +314,55 @@ def test_the_extent_of_speech() -> None:
 
 
 @pytest.mark.parametrize("snr_db", [20, 30])
-def test_hiss_raises_the_noise_floor_and_gain_alone_does_not_beyond_its_size(snr_db: int) -> None:
+def test_hiss_raises_the_noise_floor(snr_db: int) -> None:
     sound = np.concatenate([voice(3.0), silence(0.6), voice(1.0, 2)])
-    floor = measure_features(sound).noise_floor_dbfs
+    assert floor_of(with_hiss(sound, snr_db)) > floor_of(sound) + 6
+
+
+GAINS_DB = (-20.0, -14.0, -6.0, 3.0, 6.0)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("gain_db", GAINS_DB)
+def test_a_gain_neither_raises_the_noise_floor_nor_hides_noise(index: int, gain_db: float) -> None:
+    sound = speech(index)
+    gain = np.float32(10 ** (gain_db / 20))
+    assert floor_of(gain * sound) == pytest.approx(floor_of(sound), abs=0.1)
+    noisy = with_hiss(sound, 30)
+    rise = floor_of(noisy) - floor_of(sound)
+    assert rise > 0.2  # these clips hardly pause
+    assert floor_of(gain * noisy) - floor_of(sound) == pytest.approx(rise, abs=0.1)
+
+
+@pytest.mark.parametrize("gain_db", GAINS_DB)
+def test_noise_in_the_pauses_is_heard_at_any_level(gain_db: float) -> None:
+    """An absolute clamp let -14 dB hide noise at 30 dB below the speech."""
+    sound = np.concatenate([speech(), silence(0.8), speech(1)])
+    noisy = np.float32(10 ** (gain_db / 20)) * with_hiss(sound, 30)
+    base, candidate = (
+        UtteranceScores(utterance_id="a", noise_floor_dbfs=floor_of(clip))
+        for clip in (sound, noisy)
+    )
+    assert floor_rise_db(base, candidate) == pytest.approx(13, abs=2)
+    assert "noise_floor" in relative_trips(base, candidate, RelativeLimits())[0]
+
+
+def test_the_noise_floor_of_digital_silence_is_the_quietest() -> None:
+    assert floor_of(silence(2.0)) == QUIETEST_DBFS
+    assert floor_of(np.concatenate([silence(2.0), voice(1.0)])) == QUIETEST_DBFS
+
+
+def test_a_rise_needs_two_floors() -> None:
+    base = UtteranceScores(utterance_id="a", noise_floor_dbfs=-60.0)
+    with pytest.raises(ValueError, match="'b' has no noise floor"):
+        floor_rise_db(base, UtteranceScores(utterance_id="b"))
+
+
+def floor_of(sound: Samples) -> float:
+    return measure_features(sound).noise_floor_dbfs
+
+
+def with_hiss(sound: Samples, snr_db: float) -> Samples:
     rms = float(np.sqrt(np.mean(sound**2)))
     noise = rms * 10 ** (-snr_db / 20) * np.random.default_rng(0).standard_normal(len(sound))
-    assert measure_features((sound + noise).astype(np.float32)).noise_floor_dbfs > floor + 6
-    assert measure_features(0.7 * sound).noise_floor_dbfs <= floor
+    return (sound + noise).astype(np.float32)
