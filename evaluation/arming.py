@@ -8,19 +8,19 @@ unarmed: it names what it missed, and nothing may pass it.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evaluation import statistics
-from evaluation.canaries import CANARIES, Canary
+from evaluation.arming_words import miss, not_itself
+from evaluation.canaries import CANARIES, Canary, refuse_untested
 from evaluation.canary_trials import Judged, Scorer, judge_canaries
 from evaluation.comparisons import MOS_METRICS
 from evaluation.gate import decide
 from evaluation.scores import Clip, UtteranceScores
-from evaluation.verdict import Bound, GateConfig, Verdict
+from evaluation.verdict import GateConfig, Verdict
 from evaluation.wording import label
 
 __all__ = ["Arming", "Judged", "Scorer", "arm"]
@@ -33,9 +33,6 @@ SMALL_LOSS_PCT = 2.0
 
 FOLLOWED_WER = 0.5
 """A recogniser with a higher word error rate on the baseline does not follow the voice."""
-
-AGAIN_POWER = 0.95
-"""How often the baseline should pass against itself at the n that is advised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,18 +134,20 @@ def arm(
         clock: Seconds.
 
     Raises:
-        ValueError: Clips and scores are not of the same utterances, or there are none.
+        ValueError: Clips and scores are not of the same utterances, there are none, or no canary
+            is any damage.
         AudioError: A clip of the baseline cannot be read.
     """
     if [clip.utterance_id for clip in clips] != [item.utterance_id for item in baseline]:
         raise ValueError("the baseline's clips and scores are not of the same utterances")
+    refuse_untested(canaries)
     began = clock()
     verdict = None if again is None else decide(baseline, again, config)
     found, n_judged = judge_canaries(
         canaries, clips, baseline, scorer, config, harmless_n=harmless_n
     )
-    itself = [] if verdict is None else _not_itself(verdict, config)
-    missed = (*itself, *(_miss(one) for one in found if not one.is_right))
+    itself = [] if verdict is None else not_itself(verdict, config)
+    missed = (*itself, *(miss(one) for one in found if not one.is_right))
     missed = (*missed, *_deaf_ear(baseline)) if missed else ()
     sigma_pct = _sigmas(verdict)
     return Arming(
@@ -168,64 +167,6 @@ def _sigmas(verdict: Verdict | None) -> dict[str, float]:
     """Return the spread of each compared quantity between two hearings."""
     bounds = verdict.bounds if verdict is not None else ()
     return {bound.metric: bound.sigma_pct for bound in bounds if bound.metric in SPREADING}
-
-
-def _not_itself(verdict: Verdict, config: GateConfig) -> list[str]:
-    """Say what is wrong when the baseline does not pass against itself, and what would help."""
-    if verdict.status == "PASS":
-        return []
-    said = " ".join(verdict.reasons)
-    word = {"FAIL": "is rejected", "UNDECIDED": "cannot be told from a worse one"}
-    what = word.get(verdict.status, f"is {verdict.status}")
-    advice = _advice(verdict, config) if verdict.status == "UNDECIDED" else ""
-    return [f"The baseline heard again {what} (n={verdict.n}): {said}{advice}"]
-
-
-def _advice(verdict: Verdict, config: GateConfig) -> str:
-    """Say which n or which gate would decide where the baseline's own spread does not."""
-    open_bounds = [bound for bound in verdict.bounds if bound.status == "UNDECIDED"]
-    n = max((_needed(bound, config) for bound in open_bounds), default=0)
-    gate: dict[str, float] = {}
-    for bound in open_bounds:
-        for key, value in _wider(bound).items():
-            gate[key] = max(value, gate.get(key, 0.0))
-    ways = [f"about n={n}"] if n > verdict.n else []
-    ways += [f"a gate with {', '.join(f'{k} {v:g}' for k, v in gate.items())}"] if gate else []
-    return f" It takes {', or '.join(ways)}." if ways else ""
-
-
-def _needed(bound: Bound, config: GateConfig) -> int:
-    """Return the utterances that let the baseline pass this comparison with itself; 0: unknown."""
-    margins = dict.fromkeys(MOS_METRICS, config.mos_budget_pct) | {"wer": 100 * config.wer_margin}
-    if bound.metric not in margins:
-        return 0
-    return statistics.required_n(
-        bound.sigma_pct, 0.0, budget_pct=margins[bound.metric], confidence=config.confidence,
-        power=AGAIN_POWER,
-    )  # fmt: skip
-
-
-def _wider(bound: Bound) -> dict[str, float]:
-    """Return the gate's setting under which this very bound would have passed, rounded up."""
-    if bound.metric in MOS_METRICS:
-        return {"mos_budget_pct": math.floor(-10 * bound.lower_pct + 1) / 10}
-    if bound.metric == "wer":
-        return {"wer_margin": math.floor(10 * bound.upper_pct + 1) / 1000}
-    if bound.metric == "bad_utterances":
-        return {"max_bad_rate": math.floor(10 * bound.upper_pct + 1) / 1000}
-    if bound.metric == "duration_s":
-        return {"duration_drift_pct": math.floor(10 * abs(bound.delta_pct) + 1) / 10}
-    return {}
-
-
-def _miss(judged: Judged) -> str:
-    """Say what the gate should have said to a canary and did not."""
-    because = f": {judged.reason}" if judged.reason else "."
-    if judged.harmless:
-        return f"It does not accept {judged.what} ({judged.status}, n={judged.n}){because}"
-    if judged.status == "PASS":
-        return f"It accepts {judged.what} (n={judged.n})."
-    return f"It cannot judge {judged.what} ({judged.status}, n={judged.n}){because}"
 
 
 def _deaf_ear(baseline: Sequence[UtteranceScores]) -> list[str]:

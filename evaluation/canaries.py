@@ -199,6 +199,15 @@ def select(names: Sequence[str]) -> tuple[Canary, ...]:
     if unknown:
         raise ValueError(f"there is no canary {unknown[0]!r}; choose from {', '.join(NAMES)}")
     chosen = tuple(canary for canary in CANARIES if canary.name in wanted)
-    if all(canary.harmless for canary in chosen):
-        raise ValueError("without a damaging canary nothing is tested: name at least one")
+    refuse_untested(chosen)
     return chosen
+
+
+def refuse_untested(canaries: Sequence[Canary]) -> None:
+    """Refuse a choice by which a gate would be believed without having turned anything down.
+
+    Raises:
+        ValueError: No canary is any damage.
+    """
+    if all(canary.harmless for canary in canaries):
+        raise ValueError("without a damaging canary nothing is tested: name at least one")

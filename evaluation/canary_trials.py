@@ -7,8 +7,9 @@ a rule, and all copies of a look are scored in one batch.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from evaluation.canaries import Canary
 from evaluation.gate import decide
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import looks
+from evaluation.tail import GATED_METRICS
 from evaluation.verdict import GateConfig, Status, Verdict
 
 SCREEN = ("guards",)
@@ -43,9 +45,12 @@ class Judged:
         name: The canary's.
         what: What it does, to stand in a sentence.
         harmless: Whether it had to pass; otherwise it had to be turned down.
-        status: The gate's last word.
+        status: The gate's last word. On damage it is asked as if what failed had heard nothing:
+            a failure counts as the worst case, and a metric that is dead on every copy would
+            otherwise turn down all of them.
         n: Utterances that this took.
         reason: The first reason that the gate gave, or "".
+        failures: Metric to how many copies it failed on.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Judged:
     status: Status
     n: int
     reason: str
+    failures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_right(self) -> bool:
@@ -107,6 +113,7 @@ class _Trial:
         self.config, self.enough = config, enough
         self.scores: list[UtteranceScores] = []
         self.verdict: Verdict | None = None
+        self.failures: dict[str, int] = {}
         self.is_open = True
 
     def copies(self, size: int, folder: Path) -> list[Clip]:
@@ -136,6 +143,7 @@ class _Trial:
         What was not asked for is taken to be as good as the baseline's own.
         """
         scores = self._with(size, found)
+        self.failures = _failures(scores)
         scores = [_filled(one, own) for one, own in zip(scores, self.baseline, strict=False)]
         verdict = decide(self.baseline, scores, self.config, complete=False)
         if verdict.status == "FAIL":
@@ -144,13 +152,20 @@ class _Trial:
     def take(self, size: int, found: Mapping[str, UtteranceScores]) -> None:
         """Take the scores up to a look, and ask the gate."""
         self.scores = self._with(size, found)
+        self.failures = _failures(self.scores)
         is_last = size == len(self.clips)
-        self.verdict = decide(self.baseline, self.scores, self.config, complete=is_last)
+        heard = self.scores if self.canary.harmless else self._heard()
+        self.verdict = decide(self.baseline, heard, self.config, complete=is_last)
         self.is_open = not (is_last or self.verdict.is_final)
         if self.is_open and self.canary.harmless and size >= self.enough:
             early = decide(self.baseline[:size], self.scores, self.config)
             if early.status == "PASS":
                 self.verdict, self.is_open = early, False
+
+    def _heard(self) -> list[UtteranceScores]:
+        """Return the scores with the baseline's own where a metric failed: it proves no damage."""
+        pairs = zip(self.scores, self.baseline, strict=False)
+        return [_filled(one, own) if one.failures else one for one, own in pairs]
 
     def _with(self, size: int, found: Mapping[str, UtteranceScores]) -> list[UtteranceScores]:
         """Return the scores so far and those just found, under the baseline's names."""
@@ -172,13 +187,19 @@ class _Trial:
             status=self.verdict.status,
             n=self.verdict.n,
             reason=next(iter(self.verdict.reasons), ""),
+            failures=self.failures,
         )
 
 
 def _filled(scores: UtteranceScores, own: UtteranceScores) -> UtteranceScores:
-    """Return scores with the baseline's own in place of what was not measured."""
+    """Return scores with the baseline's own in place of what was not measured or failed."""
     known = {name: value for name, value in vars(scores).items() if value is not None}
-    return replace(own, **known)
+    return replace(own, **{**known, "failures": {}})
+
+
+def _failures(scores: Sequence[UtteranceScores]) -> dict[str, int]:
+    """Count the failures of each metric that the gate rests on."""
+    return dict(Counter(name for one in scores for name in one.failures if name in GATED_METRICS))
 
 
 def _look(trials: Sequence[_Trial], size: int, scorer: Scorer) -> int:

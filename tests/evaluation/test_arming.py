@@ -174,6 +174,39 @@ def test_damage_that_cannot_be_judged_is_missed(
     assert missed.startswith("It cannot judge speech played backwards (UNGATED, n=16)")
 
 
+@pytest.mark.parametrize("metric", ["wer", "guards", "audio"])
+def test_a_metric_that_fails_on_every_copy_proves_no_damage(
+    clips: list[Clip], baseline: list[UtteranceScores], metric: str
+) -> None:
+    class Dead(Ears):
+        def one(self, clip: Clip, metrics: Sequence[str] | None) -> UtteranceScores:
+            found = super().one(clip, metrics)
+            lost = {"wer": ("wer_errors",), "audio": ("duration_s",)}.get(metric, ())
+            failures = {metric: "it crashed"}
+            return dataclasses.replace(found, failures=failures, **dict.fromkeys(lost))
+
+    ears = Dead(deaf_to=["reversed"])
+    found = try_out(clips, baseline, ears, canaries=select(["reversed", "low_pass"]))
+    said = {canary.name: canary for canary in found.canaries}
+    # What the others hear counts as ever.
+    assert (said["low_pass"].status, said["low_pass"].is_right) == ("FAIL", True)
+    assert (said["reversed"].is_right, said["reversed"].failures) == (False, {metric: N})
+    (missed,) = found.missed
+    assert missed == (
+        f"It cannot judge speech played backwards: {metric} failed on 16 of 16 utterances, which "
+        "proves no damage (what is left accepts it)."
+    )
+
+
+@pytest.mark.parametrize("names", [(), ("gain_up",)])
+def test_a_gate_that_turns_nothing_down_is_not_armed_by_that(
+    clips: list[Clip], baseline: list[UtteranceScores], names: tuple[str, ...]
+) -> None:
+    chosen = tuple(canary for canary in CANARIES if canary.name in names)
+    with pytest.raises(ValueError, match="without a damaging canary nothing is tested"):
+        try_out(clips, baseline, Ears(), canaries=chosen)
+
+
 def test_a_harmless_copy_may_pass_on_fewer_utterances(
     clips: list[Clip], baseline: list[UtteranceScores]
 ) -> None:
