@@ -19,6 +19,7 @@ from evaluation.canaries import CANARIES, Canary, refuse_untested
 from evaluation.canary_trials import Judged, Scorer, judge_canaries
 from evaluation.comparisons import MOS_METRICS
 from evaluation.gate import decide
+from evaluation.recogniser import doubt
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.verdict import GateConfig, Verdict
 from evaluation.wording import label
@@ -30,9 +31,6 @@ SPREADING = (*MOS_METRICS, "wer", "duration_s")
 
 SMALL_LOSS_PCT = 2.0
 """A loss that a good gate accepts: how many utterances that takes is told with every arming."""
-
-FOLLOWED_WER = 0.5
-"""A recogniser with a higher word error rate on the baseline does not follow the voice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +146,8 @@ def arm(
     )
     itself = [] if verdict is None else not_itself(verdict, config)
     missed = (*itself, *(miss(one) for one in found if not one.is_right))
-    missed = (*missed, *_deaf_ear(baseline)) if missed else ()
+    doubted = doubt(baseline) if missed else ""
+    missed = (*missed, doubted) if doubted else missed
     sigma_pct = _sigmas(verdict)
     return Arming(
         armed=not missed,
@@ -167,18 +166,6 @@ def _sigmas(verdict: Verdict | None) -> dict[str, float]:
     """Return the spread of each compared quantity between two hearings."""
     bounds = verdict.bounds if verdict is not None else ()
     return {bound.metric: bound.sigma_pct for bound in bounds if bound.metric in SPREADING}
-
-
-def _deaf_ear(baseline: Sequence[UtteranceScores]) -> list[str]:
-    """Say so where the recogniser cannot follow the baseline: then it misses no lost words."""
-    heard = [item for item in baseline if item.wer_errors is not None and item.wer_words]
-    words = sum(item.wer_words or 0 for item in heard)
-    wrong = sum(min(item.wer_errors or 0, item.wer_words or 0) for item in heard)
-    if not words or wrong / words <= FOLLOWED_WER:
-        return []
-    rate = f"{100 * wrong / words:.0f} % of the baseline's own words"
-    said = f"The recogniser gets {rate} wrong, so it cannot tell lost ones: judge with one that"
-    return [f"{said} follows this voice."]
 
 
 def _n_small_loss(sigma_pct: Mapping[str, float], config: GateConfig) -> int | None:

@@ -19,6 +19,7 @@ from evaluation.arming import Arming, arm
 from evaluation.audio import SAMPLE_RATE_HZ
 from evaluation.folders import Folder, Inputs
 from evaluation.gate import GateConfig, Verdict, check_baseline, decide, unarmed
+from evaluation.recogniser import doubt
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import looks
 from evaluation.verdict import Status
@@ -125,6 +126,7 @@ class _Hearing:
         baseline = self.score("baseline", clips)
         unfit = check_baseline(baseline, self.config)
         if unfit:
+            unfit += [said for said in [doubt(baseline)] if said]
             return self.found(_ungated(len(baseline), unfit), baseline)
         candidate, verdict = self.listen(baseline, clips if aligned else None)
         again = self.hear_again()

@@ -21,6 +21,13 @@ CODE = (
 )  # fmt: skip
 """What turns audio into scores, below ``evaluation``; the gate itself may change without them."""
 
+GATE_CODE = (
+    "arming.py", "arming_words.py", "canaries.py", "canary_trials.py", "comparisons.py", "gate.py",
+    "length_and_noise.py", "recogniser.py", "sequential.py", "statistics.py", "tail.py",
+    "verdict.py", "wording.py",
+)  # fmt: skip
+"""What turns scores into verdicts: how a gate was armed says nothing of other code than this."""
+
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
 """Libraries on the way to every metric; each metric names those of its own."""
 
@@ -53,10 +60,15 @@ def describe(metrics: Iterable[object] = (), room: Path = ROOM) -> dict[str, str
     return found | {name: _version(name) for name in PACKAGES}
 
 
-def code_digest(room: Path = ROOM) -> str:
-    """Return the SHA-256 of the code that scores, by content and place below ``room``."""
+def code_digest(room: Path = ROOM, names: Iterable[str] = CODE) -> str:
+    """Return the SHA-256 of code, by content and place below ``room``.
+
+    Args:
+        room: Where ``evaluation`` lies.
+        names: Its files and folders: what scores, or ``GATE_CODE``.
+    """
     whole = hashlib.sha256()
-    for path in _sources(room):
+    for path in _sources(room, names):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         whole.update(f"{path.relative_to(room).as_posix()} {content}\n".encode())
     return whole.hexdigest()
@@ -77,9 +89,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sources(room: Path) -> list[Path]:
+def _sources(room: Path, names: Iterable[str] = CODE) -> list[Path]:
     found: list[Path] = []
-    for name in CODE:
+    for name in names:
         path = room / name
         found += [path] if path.suffix else path.rglob("*.py")
     return sorted(found)

@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluation.arming import Arming, arm
 from evaluation.canaries import select
+from evaluation.provenance import GATE_CODE, code_digest
 from evaluation.scores import Clip, UtteranceScores
 from search.armed import ARMING, read_arming
 from search.config import digest_of
@@ -74,10 +75,12 @@ class Armer:
 
     @property
     def key(self) -> str:
-        """Name all that an arming depends on: conditions, both hearings, canaries."""
+        """Name all that an arming depends on: conditions, both hearings, canaries, gate code."""
         again = self.runner.digest(self.options, self.prompts_again)
         conditions = dict(self.runner.conditions)
-        return digest_of([conditions, self.baseline.digest, again, asdict(self.config.arming)])
+        code = code_digest(names=GATE_CODE)
+        tried = asdict(self.config.arming)
+        return digest_of([conditions, self.baseline.digest, again, tried, code])
 
     @property
     def options(self) -> Options:

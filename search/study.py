@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from evaluation.gate import check_baseline
 from evaluation.judge import Judge
+from evaluation.recogniser import doubt
 from search import ranking
 from search.armed import why_nothing_passes
 from search.arming import Armer
@@ -221,7 +222,9 @@ class Sweep:
         scores = load_reference(
             self.runner.folder.trials / record.folder_name, record.utterances
         ).scores
-        return "; ".join(check_baseline(list(scores), self.config.gate))
+        reasons = check_baseline(list(scores), self.config.gate)
+        doubted = doubt(scores) if reasons else ""
+        return "; ".join([*reasons, *([doubted] if doubted else [])])
 
     def search(self, baseline: TrialRecord, reference: Reference) -> None:
         """Try recipes, then what the sampler proposes, while the budget lasts."""

@@ -17,6 +17,7 @@ from evaluation.folders import Inputs, check_folders
 from evaluation.gate import GateConfig
 from evaluation.judge import Judge
 from evaluation.provenance import references_digest
+from evaluation.recogniser import doubt
 from evaluation.texts import read_texts
 from search.exits import Exit, InputError
 from search.folder_report import to_mapping, to_text
@@ -24,8 +25,6 @@ from search.record import write_atomically
 
 METRICS = ("guards", "dnsmos", "wer")
 TIMEOUT_S = 60.0
-MISHEARD = 0.25
-"""A word error rate of the baseline at which its recogniser is to be doubted."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,15 +99,10 @@ def _inputs(args: argparse.Namespace) -> Inputs:
 
 def _doubt_the_ear(found: FolderVerdict, asr: str) -> None:
     """Say so when the recogniser cannot follow the baseline: its word errors gate nothing then."""
-    words = sum(scores.wer_words or 0 for scores in found.baseline)
-    errors = sum(scores.wer_errors or 0 for scores in found.baseline)
-    if words and errors / words > MISHEARD:
-        other = "; it knows few voices: try --asr base.en" if asr == "embedded" else ""
-        print(
-            f"mosgate: the recogniser {asr} mishears {errors / words:.0%} of the baseline's "
-            f"words{other}",
-            file=sys.stderr,
-        )
+    said = doubt(found.baseline)
+    if said:
+        other = " embedded knows few voices: try --asr base.en." if asr == "embedded" else ""
+        print(f"mosgate: --asr {asr}: {said}{other}", file=sys.stderr)
 
 
 class Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,22 @@ def test_an_unfit_baseline_is_ungated_before_the_candidate_is_heard(place: Path)
     assert "unfit" in found.verdict.reasons[0]
     assert found.looks == found.candidate == ()
     assert len(scorer.asked) == N
+
+
+@pytest.mark.parametrize(("errors", "is_named"), [(4, True), (0, False)])
+def test_a_baseline_that_only_the_recogniser_ruins_is_told_so(
+    place: Path, errors: int, is_named: bool
+) -> None:
+    class Deaf(Level):
+        def one(self, clip: Clip) -> UtteranceScores:
+            guards = () if errors else ("loop: x",)
+            return replace(super().one(clip), wer_errors=errors, guards=guards)
+
+    found = judged(inputs(place), Deaf())
+    assert found.verdict.status == "UNGATED"
+    assert "24 of 24 baseline utterances are bad" in found.verdict.reasons[1]
+    said = "The recogniser gets 80 % of the baseline's own words wrong"
+    assert any(reason.startswith(said) for reason in found.verdict.reasons) is is_named
 
 
 def test_renderings_are_paired_only_when_they_are_said_to_be_aligned(place: Path) -> None:

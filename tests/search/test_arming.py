@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from evaluation import provenance
 from evaluation.arming import Arming
 from evaluation.canaries import CANARIES
 from search import facts, ranking
@@ -230,6 +233,38 @@ def test_other_canaries_are_another_arming(
         found = armer(FakeRunner(fewer, folder)).arm()
     assert found is not None
     assert [canary.name for canary in found.canaries] == ["low_pass", "gain_up"]
+
+
+@pytest.mark.parametrize("name", ["gate.py", "canaries.py", "length_and_noise.py"])
+def test_a_gate_of_other_code_is_armed_anew(
+    tmp_path: Path, configure: Callable[[str], SweepConfig], monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:  # fmt: skip
+    edited = Path(shutil.copytree(provenance.ROOM, tmp_path / "evaluation"))
+    with (edited / name).open("a", encoding="utf-8") as file:
+        file.write("# another line\n")
+    real = provenance.code_digest
+    with StudyFolder(tmp_path / "mlruns", "a") as folder:
+        before = armer(FakeRunner(configure(""), folder)).key
+        assert armer(FakeRunner(configure(""), folder)).key == before
+        monkeypatch.setattr("search.arming.code_digest", lambda names: real(edited, names))
+        assert armer(FakeRunner(configure(""), folder)).key != before
+
+
+def test_no_code_of_the_gate_is_left_out() -> None:
+    """Whatever arming imports of this room, however far, is counted here or with the scores."""
+    waiting, known = ["arming.py"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        known.add(name)
+        for node in ast.walk(ast.parse((provenance.ROOM / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evaluation"):
+                modules = (node.module or "").split(".")[1:] or [alias.name for alias in node.names]
+                found = f"{modules[0]}.py"
+                waiting += [found] if found not in {*known, *provenance.CODE} else []
+    shapes = {"scores.py", "errors.py"}
+    assert known - shapes <= set(provenance.GATE_CODE)
+    assert all((provenance.ROOM / name).exists() for name in provenance.GATE_CODE)
 
 
 def test_it_can_be_left_out(tmp_path: Path, configure: Callable[[str], SweepConfig]) -> None:

@@ -208,7 +208,7 @@ def test_an_ear_that_cannot_follow_the_baseline_is_doubted(
     monkeypatch.setattr(Ear, "one", lambda self, clip: replace(heard(self, clip), wer_errors=2))
     judge("--no-arming")
     err = capsys.readouterr().err
-    assert "the recogniser embedded mishears 40% of the baseline's words" in err
+    assert "--asr embedded: The recogniser gets 40 % of the baseline's own words wrong" in err
     assert "try --asr base.en" in err
 
 
