@@ -7,7 +7,6 @@ the candidate cannot pass. Where there are no cores to spare it stands still whi
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,8 +24,8 @@ from search.record import NOT_JUDGED, Failure, write_atomically
 from search.reference import Reference
 from search.scoring import Scoring
 
-# What the guards say of a clip with nothing in it.
-SILENT = re.compile(r"silen|empty|short|level|quiet|unvoiced|voiced", re.I)
+# Names of the guards that trip on a clip with nothing in it to hear.
+SILENT = frozenset({"empty", "too_short", "level"})
 
 
 @dataclass(kw_only=True)
@@ -233,7 +232,8 @@ class Judging:
 
 def silent(scores: Sequence[UtteranceScores]) -> Failure | None:
     """Return a failure if every judged utterance tripped a guard for having nothing in it."""
-    if not scores or not all(any(SILENT.match(g) for g in s.guards) for s in scores):
+    found = [[g for g in s.guards if g.partition(":")[0] in SILENT] for s in scores]
+    if not found or not all(found):
         return None
-    message = f"all {len(scores)} judged utterances are silent or empty: {scores[0].guards[0]}"
+    message = f"all {len(scores)} judged utterances are silent or empty: {found[0][0]}"
     return Failure(phase="judge", kind="silence", message=message)
