@@ -126,9 +126,10 @@ def arm(
         scorer: Scores the canaries, as it scored the baseline; it must have the guards.
         config: The gate.
         canaries: What to try.
-        harmless_n: A harmless copy that passes on this many utterances is not judged further;
-            None judges it on all. Fewer utterances make a pass harder, so this saves time and
-            excuses nothing.
+        harmless_n: A harmless copy that passes on this many utterances is judged on the others
+            by the guards alone; None judges it on all. Fewer utterances make the bounds of the
+            means wider and the tail's count easier to pass (none newly ruined passes at any n),
+            so what only MOS or words would show in the others goes unseen.
         clock: Seconds.
 
     Raises:

@@ -162,6 +162,27 @@ class _Trial:
             if early.status == "PASS":
                 self.verdict, self.is_open = early, False
 
+    def rest(self, folder: Path) -> list[Clip]:
+        """Write the copies that an early PASS left out, none otherwise."""
+        is_early = self.verdict is not None and self.verdict.status == "PASS"
+        return self.copies(len(self.clips), folder) if is_early and not self.is_open else []
+
+    def see_rest(self, found: Mapping[str, UtteranceScores]) -> None:
+        """Take back an early PASS when the guards reject what was left out.
+
+        A few utterances rule out little of the tail: none newly ruined passes at any n.
+        """
+        rest = self._with(len(self.clips), found)[len(self.scores) :]
+        own = self.baseline[len(self.scores) :]
+        # A guard that fails here is a harmless copy rejected, so its failure stays.
+        seen = [
+            replace(_filled(one, theirs), failures=one.failures)
+            for one, theirs in zip(rest, own, strict=True)
+        ]
+        whole = decide(self.baseline, [*self.scores, *seen], self.config)
+        if whole.status != "PASS":
+            self.verdict = whole
+
     def _heard(self) -> list[UtteranceScores]:
         """Return the scores with the baseline's own where a metric failed: it proves no damage."""
         pairs = zip(self.scores, self.baseline, strict=False)
@@ -216,7 +237,17 @@ def _look(trials: Sequence[_Trial], size: int, scorer: Scorer) -> int:
         found = _scored(scorer, clips, None)
     for trial in waiting:
         trial.take(size, found)
+    for trial in waiting:
+        _see_rest(trial, scorer)
     return len(clips)
+
+
+def _see_rest(trial: _Trial, scorer: Scorer) -> None:
+    """Ask the guards about the copies that an early PASS left out."""
+    with tempfile.TemporaryDirectory(prefix="mosgate-canaries-") as place:
+        clips = trial.rest(Path(place))
+        if clips:
+            trial.see_rest(_scored(scorer, clips, SCREEN))
 
 
 def _scored(

@@ -215,6 +215,25 @@ def test_a_harmless_copy_may_pass_on_fewer_utterances(
     assert [c.n for c in found.canaries if c.harmless] == [8, 8]
 
 
+def test_what_an_early_pass_left_out_must_pass_the_guards(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    class Late(Ears):
+        def one(self, clip: Clip, metrics: Sequence[str] | None) -> UtteranceScores:
+            found = super().one(clip, metrics)
+            is_last = clip.utterance_id == f"gain_down/u{N - 1}"
+            return dataclasses.replace(found, guards=("clipping: x",)) if is_last else found
+
+    ears = Late()
+    found = try_out(clips, baseline, ears, harmless_n=8)
+    (missed,) = found.missed
+    assert missed.startswith("It does not accept a gain of -6 dB (UNDECIDED, n=16): 1 of 16 ")
+    assert "newly ruined (u15: clipping: x)" in missed
+    # The networks and the recogniser are asked no more often than before.
+    assert sum(a == ("gain_down", "all") for a in ears.asked) == 8
+    assert sum(a == ("gain_down", "guards") for a in ears.asked) == N - 8
+
+
 def test_a_baseline_that_is_worse_the_second_time_is_unarmed(
     clips: list[Clip], baseline: list[UtteranceScores]
 ) -> None:
