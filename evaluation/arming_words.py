@@ -25,9 +25,14 @@ def not_itself(verdict: Verdict, config: GateConfig) -> list[str]:
 
 
 def _advice(verdict: Verdict, config: GateConfig) -> str:
-    """Say which n or which gate would decide where the baseline's own spread does not."""
+    """Say which n or which gate would decide where the baseline's own spread does not.
+
+    Only what settles every open comparison is a way out; one that more utterances need not settle
+    has no n.
+    """
     open_bounds = [bound for bound in verdict.bounds if bound.status == "UNDECIDED"]
-    n = max((_needed(bound, config) for bound in open_bounds), default=0)
+    needed = [_needed(bound, config) for bound in open_bounds]
+    n = max(needed) if needed and all(needed) else 0
     gate: dict[str, float] = {}
     for bound in open_bounds:
         for key, value in _wider(bound).items():
@@ -39,7 +44,11 @@ def _advice(verdict: Verdict, config: GateConfig) -> str:
 
 def _needed(bound: Bound, config: GateConfig) -> int:
     """Return the utterances that let the baseline pass this comparison with itself; 0: unknown."""
-    margins = dict.fromkeys(MOS_METRICS, config.mos_budget_pct) | {"wer": 100 * config.wer_margin}
+    margins = {
+        **dict.fromkeys(MOS_METRICS, config.mos_budget_pct),
+        "wer": 100 * config.wer_margin,
+        "noise_floor_dbfs": config.noise_floor_rise_db,
+    }
     if bound.metric not in margins:
         return 0
     return statistics.required_n(
@@ -58,6 +67,8 @@ def _wider(bound: Bound) -> dict[str, float]:
         return {"max_bad_rate": math.floor(10 * bound.upper_pct + 1) / 1000}
     if bound.metric == "duration_s":
         return {"duration_drift_pct": math.floor(10 * abs(bound.delta_pct) + 1) / 10}
+    if bound.metric == "noise_floor_dbfs":
+        return {"noise_floor_rise_db": math.floor(10 * bound.upper_pct + 1) / 10}
     return {}
 
 

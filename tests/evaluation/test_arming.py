@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -269,6 +270,45 @@ def test_a_baseline_of_too_wide_a_spread_is_told_what_would_do(
         clips, baseline, Ears(), again=again, config=wider, canaries=select(["mu_law"])
     )
     assert again_armed.armed
+
+
+def test_no_n_is_advised_when_more_utterances_need_not_settle_it(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    spread = [
+        dataclasses.replace(s, dnsmos_ovrl=(s.dnsmos_ovrl or 0) + (0.8 if i % 2 else -0.8))
+        for i, s in enumerate(baseline)
+    ]
+    spread[3] = dataclasses.replace(spread[3], guards=("loop: x",))
+    found = try_out(clips, baseline, Ears(), again=spread, canaries=select(["mu_law"]))
+    (missed,) = found.missed
+    assert "n=" not in missed.partition(" It takes ")[2]
+    assert " It takes a gate with mos_budget_pct 12, max_bad_rate 0." in missed
+    setting = {k: float(v) for k, v in re.findall(r"(\w+_\w+) ([\d.]+\d)", missed)}
+    wider = GateConfig(**setting)  # type: ignore[arg-type]
+    armed = try_out(
+        clips, baseline, Ears(), again=spread, config=wider, canaries=select(["mu_law"])
+    )
+    assert armed.armed
+
+
+def test_a_noise_floor_that_wanders_is_told_what_would_do(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    again = [
+        dataclasses.replace(s, noise_floor_dbfs=(s.noise_floor_dbfs or 0) + (9 if i % 2 else -8))
+        for i, s in enumerate(baseline)
+    ]
+    found = try_out(clips, baseline, Ears(), again=again, canaries=select(["mu_law"]))
+    (missed,) = found.missed
+    assert found.again is not None
+    floor = next(b for b in found.again.bounds if b.metric == "noise_floor_dbfs")
+    n = required_n(floor.sigma_pct, 0.0, budget_pct=3.0, power=0.95)
+    assert n > N
+    assert f" It takes about n={n}, or a gate with noise_floor_rise_db " in missed
+    wider = GateConfig(noise_floor_rise_db=float(missed.rpartition(" ")[2].rstrip(".")))
+    armed = try_out(clips, baseline, Ears(), again=again, config=wider, canaries=select(["mu_law"]))
+    assert armed.armed
 
 
 def test_a_gate_that_allows_no_small_loss_needs_no_n_for_it(
