@@ -38,7 +38,7 @@ def is_number(value: object) -> bool:
 
 def compare_mos(metric: str, pairs: Sequence[Pair], config: GateConfig) -> Comparison:
     """Bound the change of one MOS in percent of the baseline's mean."""
-    values = [(_value(base, metric), _mos_or_worst(cand, metric)) for base, cand in pairs]
+    values = [(value_of(base, metric), _mos_or_worst(cand, metric)) for base, cand in pairs]
     usable = [(base, cand) for base, cand in values if base is not None and cand is not None]
     if len(usable) < 2:
         return unmeasured(metric, len(pairs) - len(usable), len(pairs))
@@ -146,7 +146,7 @@ def _missing_reason(metric: str, n_missing: int, n_pairs: int) -> str:
     return f"{label(metric)} is missing on {n_missing} of {n_pairs} utterances."
 
 
-def _value(scores: UtteranceScores, metric: str) -> float | None:
+def value_of(scores: UtteranceScores, metric: str) -> float | None:
     """Return a finite score or None."""
     value = getattr(scores, metric)
     return float(value) if is_number(value) else None
@@ -154,13 +154,13 @@ def _value(scores: UtteranceScores, metric: str) -> float | None:
 
 def _mos_or_worst(scores: UtteranceScores, metric: str) -> float | None:
     """Return the candidate's MOS; the worst there is where the metric failed on it."""
-    value = _value(scores, metric)
-    if value is None and _has_failed(scores, "dnsmos"):
+    value = value_of(scores, metric)
+    if value is None and has_failed(scores, "dnsmos"):
         return WORST_MOS
     return value
 
 
-def _has_failed(scores: UtteranceScores, metric: str) -> bool:
+def has_failed(scores: UtteranceScores, metric: str) -> bool:
     """Say whether a metric was tried on this utterance and failed, or had no audio to try."""
     return metric in scores.failures or "audio" in scores.failures
 
@@ -173,7 +173,7 @@ def _wer_row(base: UtteranceScores, cand: UtteranceScores) -> tuple[int, int, in
     before = min(base.wer_errors, words)
     if cand.wer_errors is not None and cand.wer_words == words:
         return before, min(cand.wer_errors, words), words
-    if cand.wer_errors is None and _has_failed(cand, "wer"):
+    if cand.wer_errors is None and has_failed(cand, "wer"):
         return before, words, words
     return None
 

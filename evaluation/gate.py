@@ -152,13 +152,12 @@ def _compare(
     pairs: Sequence[Pair], config: GateConfig, counts: tail.Counts
 ) -> tuple[Comparison, ...]:
     """Compare all that the gate looks at, in the order in which people read it."""
-    noise = compare_noise_floor(pairs, config)
     return (
         *(compare_mos(metric, pairs, config) for metric in MOS_METRICS),
         compare_wer(pairs, config),
         tail.compare_bad_utterances(counts, config),
         compare_duration(pairs, config),
-        *(() if noise is None else (noise,)),
+        compare_noise_floor(pairs, config),
     )
 
 
@@ -205,7 +204,8 @@ def _unmeasured(item: UtteranceScores) -> list[str]:
     """Say which gated values of a baseline's utterance are missing."""
     reasons = []
     metrics = dict.fromkeys(MOS_METRICS, "dnsmos") | {"wer_errors": "wer", "wer_words": "wer"}
-    for name, metric in (*metrics.items(), ("duration_s", "audio")):
+    metrics |= {"duration_s": "audio", "noise_floor_dbfs": "guards"}
+    for name, metric in metrics.items():
         if not is_number(getattr(item, name)):
             failures = item.failures
             why = failures.get(metric) or failures.get("audio") or "not measured"

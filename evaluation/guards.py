@@ -8,6 +8,7 @@ Guards on one clip take its ``Features``; guards on what was said stand in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,6 +82,9 @@ class RelativeLimits:
     min_duration_change_s: float = 0.3
     max_noise_floor_rise_db: float = 6.0
 
+
+FLOORLESS = frozenset({"empty", "finite"})
+"""Guards on audio that no level, and so no noise floor, can be measured on."""
 
 Guard = Callable[[Features, Limits], str | None]
 
@@ -196,7 +200,7 @@ def _duration_ratio(
     before, after = baseline.speech_s, candidate.speech_s
     if before is None or after is None:
         before, after = baseline.duration_s, candidate.duration_s
-    if not before or after is None:
+    if not before or after is None or not math.isfinite(before + after):
         return None
     ratio = after / before
     low, high = limits.min_duration_ratio, limits.max_duration_ratio

@@ -137,7 +137,12 @@ def required_n_for_count(count: int, rate: float, confidence: float) -> int:
 
     Returns:
         The smallest n at which the upper bound is at most the rate.
+
+    Raises:
+        ValueError: The rate is not between 0 and 1: no number of trials rules out 0.
     """
+    if not 0 < rate < 1:
+        raise ValueError(f"no number of trials rules out a rate of {rate}")
     low, high = count, count + 1
     while clopper_pearson_upper(count, high, confidence) > rate:
         low, high = high, 2 * high

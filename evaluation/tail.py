@@ -58,12 +58,11 @@ def new_signs(
         config: Limits of lost words and of a collapsed score.
         limits: Thresholds of the guards that compare the two.
     """
-    signs = own_signs(candidate, config)
-    if signs:
-        known = own_signs(baseline, config)
-        signs = {name: reason for name, reason in signs.items() if name not in known}
+    known, signs = own_signs(baseline, config), own_signs(candidate, config)
+    # What failed on both sides was not compared: nobody knows whether it is new.
+    signs = {k: why for k, why in signs.items() if k not in known or k.endswith(" failed")}
     if signs and not _has_lost_words(baseline, candidate, config):
-        signs = {name: reason for name, reason in signs.items() if name not in HEARD_SIGNS}
+        signs = {k: why for k, why in signs.items() if k not in HEARD_SIGNS}
     for reason in relative_trips(baseline, candidate, limits):
         signs[reason.partition(":")[0]] = reason
     collapse = _collapse(baseline, candidate, config)
@@ -200,11 +199,13 @@ def _power(counts: Counts, config: GateConfig) -> float:
 def _reason(status: Status, counts: Counts, upper: float, config: GateConfig) -> str:
     """Name the ruined, and what would decide."""
     ruined = len(counts.newly_bad)
-    shown = "; ".join(counts.newly_bad[:_SHOWN])
-    seen = f"{ruined} of {counts.n} utterances are newly ruined ({shown})"
+    seen = f"{ruined} of {counts.n} utterances are newly ruined"
+    seen += f" ({'; '.join(counts.newly_bad[:_SHOWN])})"
     allowed = f"{100 * config.max_bad_rate:g} %"
     if status == "FAIL":
         return f"{seen}, more than the {allowed} allowed."
+    if config.max_bad_rate == 0:
+        return f"{seen}, and none may be ruined."
     needed = statistics.required_n_for_count(ruined, config.max_bad_rate, config.tail_confidence)
     return (
         f"{seen}, and up to {100 * upper:.1f} % of all cannot be ruled out ({allowed} allowed: no "

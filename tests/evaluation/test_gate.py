@@ -42,12 +42,13 @@ def test_the_reason_of_a_failure_names_metric_and_size() -> None:
 
 
 def test_a_bound_equal_to_the_budget_does_not_pass() -> None:
-    base = voices()
-    halved = [dataclasses.replace(s, dnsmos_ovrl=(s.dnsmos_ovrl or 0) * 0.75) for s in base]
-    level = float(np.mean([s.dnsmos_ovrl for s in base]))
-    shifted = [dataclasses.replace(s, dnsmos_ovrl=(s.dnsmos_ovrl or 0) - level / 4) for s in base]
-    assert decide(base, halved, GateConfig(mos_budget_pct=25)).status == "UNDECIDED"
-    assert decide(base, shifted, GateConfig(mos_budget_pct=24.999)).status == "FAIL"
+    base = [dataclasses.replace(s, dnsmos_ovrl=4.0) for s in voices()]
+    lower = [dataclasses.replace(s, dnsmos_ovrl=3.0) for s in base]
+    verdict = decide(base, lower, GateConfig(mos_budget_pct=25))
+    assert verdict.bounds[0].lower_pct == verdict.bounds[0].upper_pct == -25.0
+    assert (verdict.status, verdict.bounds[0].status) == ("UNDECIDED", "UNDECIDED")
+    assert decide(base, lower, GateConfig(mos_budget_pct=25.001)).status == "PASS"
+    assert decide(base, lower, GateConfig(mos_budget_pct=24.999)).status == "FAIL"
 
 
 def test_wer_has_a_margin_of_its_own() -> None:
@@ -98,6 +99,40 @@ def test_missing_on_either_side_is_never_a_pass(field: str, k: int) -> None:
     assert decide(voices(), missing, CONFIG).status == "UNGATED"
     assert decide(missing, voices(), CONFIG).status == "UNGATED"
     assert decide(missing, missing, CONFIG).status == "UNGATED"
+
+
+@pytest.mark.parametrize("k", [1, 23, 24])
+def test_guards_that_never_ran_are_never_a_pass(k: int) -> None:
+    unguarded = ruined(voices(), k, noise_floor_dbfs=None)
+    missing = f"noise floor is missing on {k} of 24 utterances."
+    for base, cand in ((voices(), unguarded), (unguarded, voices()), (unguarded, unguarded)):
+        verdict = decide(base, cand, CONFIG)
+        assert verdict.status == "UNGATED"
+        assert missing in verdict.reasons
+    assert len(check_baseline(unguarded, CONFIG)) == k
+    assert "no noise_floor_dbfs for 'p00': not measured" in check_baseline(unguarded, CONFIG)[0]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"guards": ("empty: no samples",)}, {"failures": {"guards": "deadline"}}]
+)
+def test_a_noise_floor_that_cannot_be_is_left_to_the_tail(fields: dict[str, object]) -> None:
+    empty = ruined(voices(), 1, noise_floor_dbfs=None, **fields)
+    verdict = decide(voices(), empty, CONFIG)
+    assert verdict.status == "UNDECIDED"
+    assert "1 of 24 utterances are newly ruined" in verdict.reasons[0]
+    other = ruined(voices(), 1, noise_floor_dbfs=None, guards=("loop: 0.95",))
+    assert decide(voices(), other, CONFIG).status == "UNGATED"
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+@pytest.mark.parametrize("k", [1, 24])
+def test_a_duration_that_is_no_number_is_missing(value: float | None, k: int) -> None:
+    missing = ruined(voices(), k, duration_s=value)
+    for base, cand in ((voices(), missing), (missing, voices())):
+        verdict = decide(base, cand, CONFIG)
+        assert verdict.status == "UNGATED"
+        assert f"duration is missing on {k} of 24 utterances." in verdict.reasons
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

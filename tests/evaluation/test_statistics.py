@@ -79,6 +79,12 @@ def test_required_n_for_count_is_the_first_that_rules_the_rate_out() -> None:
         assert s.clopper_pearson_upper(count, needed - 1, 0.90) > 0.02
 
 
+@pytest.mark.parametrize("rate", [-0.1, 0.0, 1.0])
+def test_no_n_rules_out_a_rate_at_the_edge(rate: float) -> None:
+    with pytest.raises(ValueError, match="no number of trials"):
+        s.required_n_for_count(1, rate, 0.90)
+
+
 def test_binomial_cdf() -> None:
     assert s.binomial_cdf(0, 128, 0.02) == pytest.approx(0.98**128)
     assert s.binomial_cdf(3, 3, 0.5) == 1.0

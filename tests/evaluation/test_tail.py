@@ -94,6 +94,23 @@ def test_only_what_is_new_counts_but_another_sign_is_new() -> None:
     assert list(new_signs(base, cut, CONFIG)) == ["truncated"]
 
 
+@pytest.mark.parametrize("metric", ["audio", "guards", "dnsmos", "wer"])
+def test_what_failed_on_both_sides_is_not_forgiven(metric: str) -> None:
+    failed = dataclasses.replace(FINE, failures={metric: "deadline"})
+    assert list(new_signs(failed, failed, CONFIG)) == [f"{metric} failed"]
+    base = ruined(voices(128), 1, failures={metric: "deadline"})
+    assert decide(base, base, CONFIG).status != "PASS"
+
+
+def test_where_none_may_be_ruined_the_reason_says_so() -> None:
+    config = GateConfig(max_bad_rate=0.0)
+    moved = scattered(voices(), [3], **LOOP)  # as many as before, so it is no rise for sure
+    verdict = decide(ruined(voices(), 1, **LOOP), moved, config)
+    assert verdict.status == "UNDECIDED"
+    assert "newly ruined (p03: loop: " in verdict.reasons[0]
+    assert verdict.reasons[0].endswith(", and none may be ruined.")
+
+
 def test_the_bounds_are_those_of_clopper_and_pearson() -> None:
     base = voices(128)
     bound = bad_bound(decide(base, ruined(base, 3, **LOOP), CONFIG))
