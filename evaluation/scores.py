@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ class UtteranceScores:
         """Read what ``to_mapping`` wrote.
 
         Raises:
-            ScoresError: A field is unknown, missing or of the wrong type.
+            ScoresError: A field is unknown, missing, of the wrong type or not finite.
         """
         known = {item.name for item in dataclasses.fields(cls)}
         unknown = sorted(set(mapping) - known)
@@ -145,7 +146,7 @@ def _checked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever stood in 
     if name == "failures" and isinstance(value, Mapping):
         return {str(key): str(reason) for key, reason in value.items()}
     if name == "extra" and isinstance(value, Mapping):
-        return {str(key): float(number) for key, number in value.items()}
+        return {str(key): _finite(f"{name}.{key}", float(number)) for key, number in value.items()}
     if value is None and name not in _NEVER_NONE:
         return None
     if name in _TEXT and isinstance(value, str):
@@ -154,5 +155,12 @@ def _checked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever stood in 
         return value
     numeric = name not in _TEXT | _COUNTS | {"guards", "failures", "extra"}
     if numeric and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _finite(name, float(value))
     raise ScoresError(f"field {name!r} of an utterance's scores has the wrong type: {value!r}")
+
+
+def _finite(name: str, value: float) -> float:
+    """Return a number that a bound can be taken of; Python's JSON reads NaN and Infinity too."""
+    if not math.isfinite(value):
+        raise ScoresError(f"field {name!r} of an utterance's scores is not finite: {value}")
+    return value

@@ -62,6 +62,9 @@ def test_nan_is_not_written() -> None:
         ('{"utterance_id": "a", "guards": null}', "wrong type"),
         ('{"utterance_id": "a", "failures": []}', "wrong type"),
         ('{"utterance_id": "a", "provenance": null}', "wrong type"),
+        ('{"utterance_id": "a", "duration_s": NaN}', "'duration_s'.*not finite: nan"),
+        ('{"utterance_id": "a", "dnsmos_ovrl": -Infinity}', "'dnsmos_ovrl'.*not finite: -inf"),
+        ('{"utterance_id": "a", "extra": {"kl": NaN}}', "'extra.kl'.*not finite: nan"),
     ],
 )
 def test_damaged_scores_are_refused_by_name(text: str, message: str) -> None:
