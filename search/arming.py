@@ -7,7 +7,7 @@ a record that a resumed sweep finds again. What came of it all is kept in ``armi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,18 @@ class Armer:
 
         Raises:
             BaselineUnfitError: The baseline failed when it was heard again, or the time was over.
+                The canaries of an arming that is cut short are tried again in the next sitting.
         """
         if not self.config.arming.enabled:
             return None
         folder, key = self.runner.folder.path, self.key
         known = read_arming(folder)
         if known is None or known["key"] != key:
-            again = self.heard_again()
-            found = self.tried(again)
+            again, found = self.heard_and_tried()
             seconds = sum(again.phases.values()) + found.seconds
             known = {"key": key, "seconds": seconds, "arming": found.to_mapping()}
             write_atomically(folder / ARMING, json.dumps(known, indent=1))
+            self.runner.folder.save_clock()
         arming = _restored(known["arming"], folder / ARMING)
         self.runner.unarmed = arming.missed
         self.runner.on_event(GateArmed(arming=arming, seconds=known["seconds"]))
@@ -87,22 +88,33 @@ class Armer:
         """The baseline's options."""
         return Options.from_mapping(self.baseline.options)
 
+    def heard_and_tried(self) -> tuple[TrialRecord, Arming]:
+        """Return the record of the second hearing, and what came of it and of the canaries.
+
+        Raises:
+            BaselineUnfitError: The baseline failed, or the time was over.
+        """
+        try:
+            again = self.heard_again()
+            return again, self.tried(again)
+        except BudgetOverError as error:
+            self.runner.folder.save_clock()
+            raise BaselineUnfitError(
+                "the study's time was over before the gate was armed: give it more"
+            ) from error
+
     def heard_again(self) -> TrialRecord:
         """Return the record of the second hearing; run it if need be.
 
         Raises:
-            BaselineUnfitError: It failed, which leaves no record, or the time was over.
+            BaselineUnfitError: It failed, which leaves no record.
+            BudgetOverError: The time was over.
         """
         known = self.runner.known(self.runner.digest(self.options, self.prompts_again))
         if known is not None:
             return known
         candidate = Candidate(requested=self.options, options=self.options)
-        try:
-            record = self.runner.attempt(candidate, "arming", self.prompts_again, None)
-        except BudgetOverError as error:
-            raise BaselineUnfitError(
-                "the study's time was over before the gate was armed: give it more"
-            ) from error
+        record = self.runner.attempt(candidate, "arming", self.prompts_again, None)
         if record.failure is None:
             return self.runner.keep(record)
         # One that failed must not be in the way of the next sitting's.
@@ -114,7 +126,11 @@ class Armer:
         )
 
     def tried(self, again: TrialRecord) -> Arming:
-        """Try the gate on both hearings and on the canaries."""
+        """Try the gate on both hearings and on the canaries.
+
+        Raises:
+            BudgetOverError: The time was over.
+        """
         self.runner.on_event(PhaseStarted(number=again.number, phase="canaries", deadline_s=0.0))
         folder = self.runner.folder.trials / self.baseline.folder_name
         scores = load_reference(folder, self.baseline.utterances).scores
@@ -122,11 +138,29 @@ class Armer:
             baseline_clips(folder, scores, self.prompts.references),
             scores,
             [UtteranceScores.from_mapping(u) for u in again.utterances],
-            self.runner.scoring.scorer,
+            _InTime(self.runner),
             self.config.gate,
             canaries=select(self.config.arming.canaries),
             harmless_n=HARMLESS_N,
         )
+
+
+class _InTime:
+    """The study's scorer, as long as there is time for the search."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def score(
+        self, clips: Sequence[Clip], *, metrics: Sequence[str] | None = None
+    ) -> list[UtteranceScores]:
+        """Score clips, in their order, by some of the metrics or (None) by all."""
+        return self.runner.scoring.scorer.score(clips, metrics=metrics, on_progress=self.go_on)
+
+    def go_on(self, _done: int, _total: int) -> None:
+        """Give up in the middle of a batch once the time is over."""
+        if self.runner.left_s <= 0:
+            raise BudgetOverError("the search's time is over")
 
 
 def baseline_clips(

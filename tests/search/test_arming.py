@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -294,6 +295,43 @@ def test_a_second_hearing_that_comes_to_nothing_leaves_nothing(
         assert [r.role for r in runner.records] == ["baseline"]
         assert [p.name for p in folder.trials.iterdir()] == [runner.records[0].folder_name]
         assert not (folder.path / ARMING).exists()
+
+
+class Ticking(fakes.FakeScorer):
+    """Takes a second a clip, on a clock that only it turns."""
+
+    def now(self) -> float:
+        return float(self.n_scored)
+
+
+def test_the_canaries_time_is_written_down_with_what_came_of_them(
+    tmp_path: Path, configure: Callable[[str], SweepConfig]
+) -> None:
+    scorer = Ticking()
+    with StudyFolder(tmp_path / "mlruns", "a", clock=scorer.now) as folder:
+        runner = FakeRunner(configure(""), folder, FINE)
+        runner.scoring.scorer = scorer
+        armer(runner).arm()
+    # Killed right here, the next sitting knows of all that time.
+    with StudyFolder(tmp_path / "mlruns", "a", clock=lambda: 0.0) as folder:
+        assert folder.spent_s == scorer.n_scored > n_screened()
+
+
+def test_canaries_end_with_the_searchs_time(
+    tmp_path: Path, configure: Callable[[str], SweepConfig]
+) -> None:
+    config, scorer = configure(""), Ticking()
+    config = dataclasses.replace(config, budget=dataclasses.replace(config.budget, seconds=5.0))
+    with StudyFolder(tmp_path / "mlruns", "a", clock=scorer.now) as folder:
+        runner = FakeRunner(config, folder, FINE)
+        runner.scoring.scorer = scorer
+        with pytest.raises(BaselineUnfitError, match="before the gate was armed: give it more"):
+            armer(runner).arm()
+        assert scorer.n_scored == 5 < n_screened()
+        assert not (folder.path / ARMING).exists()
+        assert [record.role for record in runner.records] == ["baseline", "arming"]
+    with StudyFolder(tmp_path / "mlruns", "a", clock=lambda: 0.0) as folder:
+        assert folder.spent_s == 5
 
 
 @pytest.mark.parametrize(
