@@ -67,7 +67,8 @@ class Arming:
         if not self.armed:
             return f"the gate is UNARMED: {' '.join(self.missed)}"
         n_damages = sum(not canary.harmless for canary in self.canaries)
-        n_harmless = len(self.canaries) - n_damages
+        moot = [c.what for c in self.canaries if c.harmless and c.is_moot]
+        n_harmless = len(self.canaries) - n_damages - len(moot)
         sigmas = ", ".join(
             f"{label(m)} {self.sigma_pct[m]:.1f} %" for m in MOS_METRICS if self.sigma_pct
         )
@@ -78,7 +79,7 @@ class Arming:
         return (
             f"the gate is armed: {itself}, "
             f"it turns down {n_damages} kinds of damage and accepts {n_harmless} harmless "
-            f"changes{said if self.n_small_loss else ''}"
+            f"changes{said if self.n_small_loss else ''}{_untried(moot)}"
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -161,6 +162,11 @@ def arm(
         n_judged=n_judged,
         seconds=clock() - began,
     )
+
+
+def _untried(moot: Sequence[str]) -> str:
+    """Say which harmless changes changed nothing on this voice, so that nobody counts on them."""
+    return f"; not tried, for it changes nothing here: {', '.join(moot)}" if moot else ""
 
 
 def _sigmas(verdict: Verdict | None) -> dict[str, float]:

@@ -141,7 +141,8 @@ def ruin(samples: Samples, random: np.random.Generator) -> Samples:
 def gain(decibels: float) -> Damage:
     """Return a change of level, held below full scale: the same speech to any listener.
 
-    Gain alone moves the official DNSMOS OVRL by 0.2, so a gate on raw scores fails this.
+    Gain alone moves the official DNSMOS OVRL by 0.2, so a gate on raw scores fails this. A voice
+    at full scale has no room for more: its copies are the clips themselves, and prove nothing.
     """
 
     def scale(samples: Samples, _: np.random.Generator) -> Samples:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import soundfile
 
 from evaluation.audio import SAMPLE_RATE_HZ, read_clip
@@ -51,6 +52,8 @@ class Judged:
         n: Utterances that this took.
         reason: The first reason that the gate gave, or "".
         failures: Metric to how many copies it failed on.
+        is_moot: Whether it left every clip as it was, as a gain does at full scale: what is said
+            to such copies proves nothing.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Judged:
     n: int
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
+    is_moot: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -114,6 +118,7 @@ class _Trial:
         self.scores: list[UtteranceScores] = []
         self.verdict: Verdict | None = None
         self.failures: dict[str, int] = {}
+        self.has_changed = False
         self.is_open = True
 
     def copies(self, size: int, folder: Path) -> list[Clip]:
@@ -125,7 +130,9 @@ class _Trial:
         clip = self.clips[position]
         path = folder / self.canary.name / f"{position:04d}.wav"
         path.parent.mkdir(exist_ok=True)
-        changed = self.canary.apply(read_clip(clip.wav_path), clip.utterance_id)
+        samples = read_clip(clip.wav_path)
+        changed = self.canary.apply(samples, clip.utterance_id)
+        self.has_changed |= not np.array_equal(changed, samples)
         # Float, as the baseline's own: what leaves full scale must stay visible to the guards.
         soundfile.write(path, changed, SAMPLE_RATE_HZ, subtype="FLOAT")
         return replace(
@@ -209,6 +216,7 @@ class _Trial:
             n=self.verdict.n,
             reason=next(iter(self.verdict.reasons), ""),
             failures=self.failures,
+            is_moot=not self.has_changed,
         )
 
 

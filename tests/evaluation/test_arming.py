@@ -208,6 +208,25 @@ def test_a_gate_that_turns_nothing_down_is_not_armed_by_that(
         try_out(clips, baseline, Ears(), canaries=chosen)
 
 
+def test_a_gain_on_a_voice_at_full_scale_is_not_counted(tmp_path: Path) -> None:
+    loud = [
+        Clip(
+            utterance_id=f"u{i}", reference="say la",
+            wav_path=write(tmp_path / f"{i}.wav", voice(2.0, seed=i, peak=0.999)),
+        )
+        for i in range(8)
+    ]  # fmt: skip
+    ears = Ears()
+    chosen = select(["mu_law", "gain_down", "gain_up"])
+    found = try_out(loud, ears.score(loud), ears, canaries=chosen)
+    assert found.missed == ()
+    assert {c.name: c.is_moot for c in found.canaries} == {
+        "mu_law": False, "gain_down": False, "gain_up": True,
+    }  # fmt: skip
+    assert "accepts 1 harmless changes" in found.summary
+    assert found.summary.endswith("; not tried, for it changes nothing here: a gain of +3 dB")
+
+
 def test_a_harmless_copy_may_pass_on_fewer_utterances(
     clips: list[Clip], baseline: list[UtteranceScores]
 ) -> None:
