@@ -19,6 +19,7 @@ from evaluation.judge import Judge
 from evaluation.provenance import references_digest
 from evaluation.recogniser import doubt
 from evaluation.texts import read_texts
+from search.errors import InfrastructureError
 from search.exits import Exit, InputError
 from search.folder_report import to_mapping, to_text
 from search.record import write_atomically
@@ -49,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         seconds=time.monotonic() - began,
     )  # fmt: skip
     text = json.dumps(mapping, indent=1, ensure_ascii=False, allow_nan=False)
-    if out is not None:
-        write_atomically(out, text + "\n")
-    print(text if args.json else to_text(found, config, aligned=args.aligned))
+    print(text if args.json else to_text(found, config, aligned=args.aligned), flush=True)
     _doubt_the_ear(found, args.asr)
+    if out is not None:  # last, so that a full disk does not take the verdict along
+        _write(out, text + "\n")
     return Exit.WINNER if found.verdict.status == "PASS" else Exit.NOTHING_PASSED
 
 
@@ -77,6 +78,17 @@ def _target(given: str | None) -> Path | None:
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"--out {path}: no right to write there; choose another folder")
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except InfrastructureError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error.__cause__
+        raise InfrastructureError(
+            f"cannot write {path}: {reason}; the verdict that was printed stands, but --out holds "
+            "nothing of it: make room or name another file and run the same command again"
+        ) from error
 
 
 def _inputs(args: argparse.Namespace) -> Inputs:

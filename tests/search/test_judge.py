@@ -199,6 +199,20 @@ def test_an_interruption_leaves_nothing_behind(
     assert not Path("judged.json").exists()
 
 
+def test_a_report_that_cannot_be_written_takes_no_verdict_along(
+    place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("there").mkdir()
+    monkeypatch.setattr(Ear, "__exit__", lambda *_: Path("there").rmdir())
+    assert judge("--out", "there/judged.json", "--no-arming") == Exit.INFRASTRUCTURE
+    out, err = capsys.readouterr()
+    assert out.startswith("PASS: OVRL ")
+    said = err.splitlines()[-1]
+    assert said.startswith("mosgate: cannot write ")
+    assert "judged.json: No such file or directory; the verdict that was printed stands" in said
+    assert "recorded" not in said
+
+
 def test_an_ear_that_cannot_follow_the_baseline_is_doubted(
     place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
