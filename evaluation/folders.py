@@ -200,8 +200,9 @@ def _not_aligned(baseline: Folder, candidate: Folder) -> list[str]:
 
 def _not_again(baseline: Folder, again: Folder) -> list[str]:
     """Refuse a second hearing that is the first one: it would agree with itself whatever it is."""
-    if baseline.sounds and baseline.digest == again.digest:
-        what = "every file is the baseline's own, byte by byte"
+    ours = {name: sound.sound_sha256 for name, sound in again.sounds.items()}
+    if ours and ours == {name: sound.sound_sha256 for name, sound in baseline.sounds.items()}:
+        what = "every file holds the baseline's own samples"
         remedy = "synthesize the texts again with other seeds, or leave --baseline-again out"
         return [f"{again.path}: {what}; {remedy}"]
     return []

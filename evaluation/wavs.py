@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,14 @@ class Sound:
         rate_hz: Its sample rate.
         n_samples: Its length.
         sha256: Of the file.
+        sound_sha256: Of its decoded samples, whatever the header and the subtype.
     """
 
     path: Path
     rate_hz: int
     n_samples: int
     sha256: str
+    sound_sha256: str
 
     @property
     def duration_s(self) -> float:
@@ -70,8 +73,10 @@ def examine(path: Path) -> Sound | str:
     wrong = _unusable(container, n_channels, samples)
     if wrong:
         return f"{path}: {wrong}"
-    n_samples = len(samples)
-    return Sound(path=path, rate_hz=rate_hz, n_samples=n_samples, sha256=file_sha256(path))
+    return Sound(
+        path=path, rate_hz=rate_hz, n_samples=len(samples), sha256=file_sha256(path),
+        sound_sha256=hashlib.sha256(samples.tobytes()).hexdigest(),
+    )  # fmt: skip
 
 
 def _unusable(container: str, n_channels: int, samples: np.ndarray) -> str | None:

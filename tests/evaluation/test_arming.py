@@ -184,7 +184,7 @@ def test_a_metric_that_fails_on_every_copy_proves_no_damage(
             found = super().one(clip, metrics)
             lost = {"wer": ("wer_errors",), "audio": ("duration_s",)}.get(metric, ())
             failures = {metric: "it crashed"}
-            return dataclasses.replace(found, failures=failures, **dict.fromkeys(lost))
+            return dataclasses.replace(found, failures=failures, **dict.fromkeys(lost))  # type: ignore[arg-type]
 
     ears = Dead(deaf_to=["reversed"])
     found = try_out(clips, baseline, ears, canaries=select(["reversed", "low_pass"]))

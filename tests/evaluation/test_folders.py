@@ -179,7 +179,13 @@ def test_a_second_hearing_must_be_another_one(place: Path) -> None:
     (place / "again").mkdir()
     for name in NAMES:
         (place / "again" / f"{name}.wav").write_bytes((place / "base" / f"{name}.wav").read_bytes())
-    with pytest.raises(InputsError, match="again: every file is the baseline's own, byte by byte"):
+    with pytest.raises(InputsError, match="again: every file holds the baseline's own samples"):
+        check(place, again=place / "again")
+    # The same samples in another container are no second hearing either.
+    for name in NAMES:
+        samples, rate = soundfile.read(place / "base" / f"{name}.wav", dtype="float32")
+        write(place / "again" / f"{name}.wav", samples, rate=rate, subtype="FLOAT")
+    with pytest.raises(InputsError, match="again: every file holds the baseline's own samples"):
         check(place, again=place / "again")
     write(place / "again" / "a.wav", voice(0.5, seed=99), subtype="PCM_16")
     again = check(place, again=place / "again").again

@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from evaluation.scores import Clip, UtteranceScores
 from search.commands.studies import load_study
 from search.config import SweepConfig, load_config
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
@@ -273,6 +274,18 @@ def test_a_baseline_that_trips_the_guards_ends_the_sweep(
         run(silent, tmp_path / "mlruns")
     evidence = list((tmp_path / "mlruns" / "a" / "unfit").glob("0000-*/record.json"))
     assert json.loads(evidence[0].read_text())["failure"]["kind"] == "silence"
+
+
+def test_a_baseline_that_only_a_deaf_recogniser_ruins_is_told_so(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    class Deaf(fakes.FakeScorer):
+        def _one(self, clip: Clip) -> UtteranceScores:
+            return dataclasses.replace(super()._one(clip), wer_errors=6)  # of six words
+
+    named = "baseline utterances are bad .*The recogniser gets 100 % of the baseline's own words"
+    with pytest.raises(BaselineUnfitError, match=named):
+        run_sweep(sweep(""), root=tmp_path / "mlruns", on_event=lambda _: None, scorer=Deaf())
 
 
 @pytest.mark.parametrize(
