@@ -48,17 +48,26 @@ def token_trips(
     n_tokens = sum(map(len, sentences))
     if not n_tokens or duration_s <= 0:
         return ()
-    repeats = [longest_token_repeat(sentence) for sentence in sentences]
-    seconds = {True: 0.0, False: 0.0}
-    for repeat in repeats:
-        varies = len(set(repeat)) >= _LEAST_VARIETY * len(repeat)
-        seconds[varies] = max(seconds[varies], len(repeat) * duration_s / n_tokens)
-    if seconds[True] > limits.max_token_repeat_s:
-        what = "s of the same tokens twice"
-        return (over("token_loop", seconds[True], limits.max_token_repeat_s, what),)
-    if seconds[False] > limits.max_token_hold_s:
-        return (over("token_loop", seconds[False], limits.max_token_hold_s, "s of held tokens"),)
+    kinds = (
+        (_varies, limits.max_token_repeat_s, "s of the same tokens twice"),
+        (_is_held, limits.max_token_hold_s, "s of held tokens"),
+    )
+    for is_wanted, limit, what in kinds:
+        longest = max(len(longest_token_repeat(sentence, is_wanted)) for sentence in sentences)
+        seconds = longest * duration_s / n_tokens
+        if seconds > limit:
+            return (over("token_loop", seconds, limit, what),)
     return ()
+
+
+def _varies(stretch: Sequence[int]) -> bool:
+    """Say whether a stretch of tokens is a phrase."""
+    return len(set(stretch)) >= _LEAST_VARIETY * len(stretch)
+
+
+def _is_held(stretch: Sequence[int]) -> bool:
+    """Say whether a stretch of tokens is a few of them, held."""
+    return not _varies(stretch)
 
 
 def length_trips(duration_s: float, reference: str, limits: Limits) -> tuple[str, ...]:

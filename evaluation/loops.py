@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,13 +72,17 @@ def _longest_run(chunks: list[tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
     return longest, value
 
 
-def longest_token_repeat(tokens: Sequence[int]) -> tuple[int, ...]:
+def longest_token_repeat(
+    tokens: Sequence[int], is_wanted: Callable[[tuple[int, ...]], bool] = bool
+) -> tuple[int, ...]:
     """Return the longest stretch of speech tokens that stands a second time further on.
 
     A token that is held is a stretch of itself, so a voice that is stuck is found as well.
 
     Args:
         tokens: Of one sentence.
+        is_wanted: Which stretches count; all of them unless told. Of those that come again at one
+            distance each is asked for, so that a longer one of another kind hides none.
     """
     row = np.asarray(tokens)
     best: tuple[int, ...] = ()
@@ -87,9 +91,11 @@ def longest_token_repeat(tokens: Sequence[int]) -> tuple[int, ...]:
             break
         changes = np.flatnonzero(np.concatenate([[True], row[lag:] != row[:-lag], [True]]))
         lengths = np.diff(changes) - 1
-        if lengths.max() > len(best):
-            start = int(changes[lengths.argmax()])
-            best = tuple(row[start : start + int(lengths.max())].tolist())
+        for which in np.flatnonzero(lengths > len(best)):
+            start, length = int(changes[which]), int(lengths[which])
+            stretch = tuple(row[start : start + length].tolist())
+            if length > len(best) and is_wanted(stretch):
+                best = stretch
     return best
 
 

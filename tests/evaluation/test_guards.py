@@ -213,6 +213,10 @@ PHRASE = list(range(100, 140))
         ([*PHRASE, 1, 2, 3, *PHRASE], True),
         (PHRASE + [7] * 35 + [8], False),  # a pause
         (PHRASE + [7] * 60 + [8], True),  # stuck
+        (PHRASE + PHRASE[:25] + [7] * 35 + [8], True),  # a pause that is longer hides no phrase
+        (PHRASE + PHRASE[:15] + [7] * 35 + [8], False),
+        (PHRASE + PHRASE[:19] + [7] * 60 + [8], True),
+        ([7] * 35 + [8] + PHRASE + [7] * 36 + [9], False),  # two pauses
     ],
 )
 def test_a_loop_in_the_speech_tokens(tokens: list[int], trips: bool) -> None:
