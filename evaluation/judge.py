@@ -242,6 +242,10 @@ class Judge:
         if sheet is None:
             self._discard(lane)
             raise JudgeError(f"a child of the judge did not start: {how}")
+        if sheet.current is None and not sheet.remaining:
+            sheet.finish()  # it had measured all, and no metric is to blame
+            self._replace(lane)
+            return
         guilty = sheet.current or next(iter(sheet.remaining), AUDIO)
         timed_out = how.startswith("it did not end")
         sheet.fail(guilty, f"{how} of {self._timeout_s:g} s" if timed_out else how)

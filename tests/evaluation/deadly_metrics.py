@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from evaluation import judge_child
 from evaluation.errors import MetricError
 from evaluation.metrics.base import MetricSettings, Subject, Value
 
@@ -44,6 +45,11 @@ def _leak_in_c() -> NoReturn:
         ctypes.memset(c.malloc(2**28) or 0, 0, 1)
 
 
+def _die_afterwards() -> None:
+    """End the process when all is measured and the child is about to say so."""
+    vars(judge_child).update(Finished=lambda: os._exit(7))
+
+
 HOARD: list[bytearray] = []
 LEAK: list[bytearray] = []
 DEEDS: dict[str, Callable[[], object]] = {
@@ -55,6 +61,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "hoard": _hoard,
     "leak": _leak,
     "leak in c": _leak_in_c,
+    "die afterwards": _die_afterwards,
     "exit": lambda: os._exit(7),
     "print": lambda: print("noise on standard output", flush=True),
 }

@@ -131,6 +131,13 @@ def test_a_leak_in_the_last_metric_finishes_its_clip(wav: Path) -> None:
     assert judge.leaks == {DEADLY: 1}
 
 
+def test_a_death_after_the_last_metric_takes_nothing_along(judge: Judge, wav: Path) -> None:
+    found = judge.score(clips(wav, "fine", *["die afterwards"] * 4, "fine"))
+    assert [item.failures for item in found] == [{}] * 6
+    assert all(item.extra["harmless"] == 1.0 for item in found)
+    assert len({item.extra["pid"] for item in found}) == 5
+
+
 @pytest.mark.slow
 def test_pesq_on_a_minute_of_many_utterances_ends_its_child_alone(
     wav: Path, tmp_path: Path
