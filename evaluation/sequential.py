@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.verdict import Status
-
 FIRST_LOOK = 8
 SMALL_LOOK = 16
 """A look at fewer utterances than this estimates sigma from so few that it needs more margin."""
@@ -48,7 +46,7 @@ def early_confidence(n_judged: int, final: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """When to look at a candidate, and whether what a look says is the last word.
+    """When to look at a candidate; whether a look is the last word, its verdict says.
 
     Args:
         n: Utterances of the full judgement.
@@ -69,16 +67,3 @@ class Plan:
     def next_look(self, n_judged: int) -> int | None:
         """Return how many utterances the next look needs; None after the last."""
         return next((size for size in self.looks if size > n_judged), None)
-
-    def is_final(self, status: Status, n_judged: int) -> bool:
-        """Say whether a verdict at this look ends the judgement.
-
-        A FAIL ends it at any look. PASS before the last look cannot be: ``decide`` with
-        ``complete=False`` never says so.
-
-        Raises:
-            ValueError: A PASS before the last look.
-        """
-        if status == "PASS" and n_judged < self.n:
-            raise ValueError(f"a PASS at {n_judged} of {self.n} utterances accepts too early")
-        return status == "FAIL" or n_judged >= self.n

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.gate.simulate import simulate, tail_row
 from evaluation.gate import GateConfig, decide
+from evaluation.scores import UtteranceScores
 from evaluation.sequential import Plan, early_confidence, looks
-from tests.evaluation.scorecards import voices
+from tests.evaluation.scorecards import changed, ruined, voices
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,17 @@ def test_the_next_look() -> None:
 
 
 def test_only_a_rejection_is_final_before_the_last_look() -> None:
-    plan = Plan(n=64)
-    assert plan.is_final("FAIL", 8)
-    assert not plan.is_final("UNDECIDED", 32)
-    assert not plan.is_final("UNGATED", 32)
-    assert all(plan.is_final(status, 64) for status in ("PASS", "UNDECIDED", "UNGATED"))
-    with pytest.raises(ValueError, match="accepts too early"):
-        plan.is_final("PASS", 32)
+    base = voices(64)
+    worse = changed(base, dnsmos_p808=0.8)
+    unmeasured = ruined(base, 64, dnsmos_p808=None)
+
+    def seen(candidate: list[UtteranceScores], n: int) -> tuple[str, bool]:
+        verdict = decide(base, candidate[:n], GateConfig(), complete=n == 64)
+        return verdict.status, verdict.is_final
+
+    assert [seen(base, n) for n in looks(64)] == [("UNDECIDED", False)] * 3 + [("PASS", True)]
+    assert seen(worse, 8) == seen(worse, 64) == ("FAIL", True)
+    assert (seen(unmeasured, 32), seen(unmeasured, 64)) == (("UNGATED", False), ("UNGATED", True))
 
 
 def test_an_early_look_never_asks_for_less_than_the_last() -> None:
@@ -94,7 +99,7 @@ def test_the_gate_itself_decides_as_the_simulation_does() -> None:
         ]
         for size in plan.looks:
             verdict = decide(base, candidate[:size], config, complete=size == plan.n)
-            if plan.is_final(verdict.status, size):
+            if verdict.is_final:
                 break
         accepted += verdict.status == "PASS"
         cost += verdict.n
