@@ -67,16 +67,28 @@ def _gate(args: argparse.Namespace) -> GateConfig:
 
 
 def _target(given: str | None) -> Path | None:
-    """Return where to write; refuse now what would fail after minutes of work."""
+    """Return the file to write; refuse now what would fail after minutes of work.
+
+    A link stays one: the file that it leads to is written. What is no file, such as a device, is
+    refused, since the report would take its place.
+    """
     if given is None:
         return None
-    path = Path(given)
+    try:
+        path = Path(given).resolve()
+    except (OSError, RuntimeError) as error:  # links that lead in a circle
+        raise InputError(f"--out {given}: {error}; give the name of a file") from error
     if path.is_dir():
-        raise InputError(f"--out {path}: is a folder; give the name of a file")
+        raise InputError(f"--out {given}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"--out {given}: is no regular file; give the name of one, or leave it out"
+        )
     if not path.parent.is_dir():
-        raise InputError(f"--out {path}: the folder {path.parent} does not exist; make it first")
+        folder = Path(given).parent if not Path(given).is_symlink() else path.parent
+        raise InputError(f"--out {given}: the folder {folder} does not exist; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"--out {path}: no right to write there; choose another folder")
+        raise InputError(f"--out {given}: no right to write there; choose another folder")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,27 @@ def test_options_that_make_no_sense_end_in_2(
 ) -> None:
     assert judge(*words) == 2
     assert f"mosgate: {said}" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_not_replaced_by_the_report(place: Path, capsys: Capture) -> None:
+    os.mkfifo("pipe")  # as a device: neither a folder nor a file
+    Path("link").symlink_to("pipe")
+    Path("circle").symlink_to("circle")
+    for name in ("pipe", "link"):
+        assert judge("--out", name) == Exit.CONFIGURATION
+        assert f"mosgate: --out {name}: is no regular file" in capsys.readouterr().err
+    assert judge("--out", "circle") == Exit.CONFIGURATION
+    assert "mosgate: --out circle: " in capsys.readouterr().err
+    assert Path("pipe").is_fifo()
+    assert Path("link").is_symlink()
+
+
+def test_a_link_stays_one_and_its_file_is_written(place: Path) -> None:
+    Path("kept").mkdir()
+    Path("latest.json").symlink_to("kept/judged.json")
+    assert judge("--out", "latest.json", "--no-arming") == Exit.WINNER
+    assert Path("latest.json").is_symlink()
+    assert json.loads(Path("kept/judged.json").read_text())["verdict"]["status"] == "PASS"
 
 
 def test_an_interruption_leaves_nothing_behind(
