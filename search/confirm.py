@@ -16,19 +16,14 @@ from typing import Any
 
 from search.events import ConfirmStarted
 from search.prompts import PromptSet, confirm_prompts
-from search.record import Confirmation, TrialRecord
+from search.record import TrialRecord
 from search.reference import Reference, load_reference
 from search.runner import Runner
 from search.space import Candidate
 from search.standing import (
     Standing,
-    decisive,
-    n_planned,
-    not_finished,
+    first_standing,
     ratios,
-    read_confirmation,
-    stands,
-    too_many_refuted,
     turns_name,
     turns_of,
 )
@@ -65,37 +60,22 @@ class Confirmer:
             self.runner.folder.spend_on("search")
 
     def _first_to_stand(self, contenders: Sequence[TrialRecord]) -> Standing:
-        confirm = self.config.confirm
-        for n_refuted, contender in enumerate(contenders):
-            if not confirm.n:
-                return Standing(unconfirmed=contender, why=not_finished(confirm))
-            if n_refuted >= confirm.k:
-                return Standing(why=too_many_refuted(confirm.k))
+        confirm, heard = self.config.confirm, set[str]()
+        while True:
+            standing = first_standing(self.metric, contenders, self.runner.records, confirm)
+            contender = standing.unconfirmed
+            if contender is None or not confirm.n:
+                return standing
+            if contender.digest in heard:
+                raise AssertionError(f"the confirmation of trial {contender.number} is not seen")
+            heard.add(contender.digest)
+            self.announce(contender, len(contenders))
             try:
-                confirmation = self.confirm(contender, len(contenders))
+                self.second_hearing(contender, Options.from_mapping(contender.options))
             except BudgetOverError:
-                return Standing(unconfirmed=contender, why=not_finished(confirm))
+                return standing
             except BaselineUnheardError as error:
-                return Standing(unconfirmed=contender, why=str(error))
-            if stands(confirmation):
-                return Standing(winner=contender, confirmation=confirmation)
-        return Standing()
-
-    def confirm(self, contender: TrialRecord, n_contenders: int = 1) -> Confirmation:
-        """Confirm or refute one contender, unless that was done.
-
-        Raises:
-            BudgetOverError: The confirmation's time was over first.
-            BaselineUnheardError: The baseline failed on the unseen prompts.
-        """
-        options = Options.from_mapping(contender.options)
-        record = self.runner.known(self.runner.digest(options, self.prompts))
-        if record is None:
-            record = decisive(self.metric, contender, self.runner.records)
-            if record is None or n_planned(record) < len(self.prompts.utterances):
-                self.announce(contender, n_contenders)
-                record = self.second_hearing(contender, options)
-        return read_confirmation(record, contender.digest, self.metric)
+                return replace(standing, why=str(error))
 
     def announce(self, contender: TrialRecord, n_contenders: int) -> None:
         """Say, once, what is about to happen and how long it may take."""
@@ -136,6 +116,9 @@ class Confirmer:
         reference = self.reference(base)
         candidate = Candidate(requested=options, options=options, recipe=contender.recipe)
         record = self.runner.attempt(candidate, "confirm", self.prompts, reference)
+        # One that was never heard was planned all the same: it outdoes a PASS on fewer.
+        planned = record.judged.get("planned") or [len(self.prompts.utterances)]
+        record = replace(record, judged={**record.judged, "planned": planned})
         turns = [
             [r.metrics[self.metric]] if self.metric in r.metrics else [] for r in (base, record)
         ]

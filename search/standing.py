@@ -103,13 +103,35 @@ def best_standing(
     confirm: ConfirmConfig,
 ) -> Standing:
     """Return how things stand by the records alone."""
-    for n_refuted, contender in enumerate(contenders(objectives, records, baseline)):
+    found = contenders(objectives, records, baseline)
+    return first_standing(objectives[0], found, records, confirm)
+
+
+def first_standing(
+    metric: str,
+    found: Sequence[TrialRecord],
+    records: Sequence[TrialRecord],
+    confirm: ConfirmConfig,
+) -> Standing:
+    """Return the first contender that stands, or the first that has yet to be heard.
+
+    The one rule for the sweep, which hears whom this names unconfirmed and asks again, and for all
+    that only read a study. A confirmation counts if it was planned on as many utterances as are
+    asked for now.
+
+    Args:
+        metric: The first objective.
+        found: The contenders, best first.
+        records: All of the study.
+        confirm: What is asked for.
+    """
+    for n_refuted, contender in enumerate(found):
         if n_refuted >= confirm.k:
             return Standing(why=too_many_refuted(confirm.k))
-        again = decisive(objectives[0], contender, records)
-        if again is None:
+        again = decisive(metric, contender, records)
+        if not confirm.n or again is None or n_planned(again) < confirm.n:
             return Standing(unconfirmed=contender, why=not_finished(confirm))
-        confirmation = read_confirmation(again, contender.digest, objectives[0])
+        confirmation = read_confirmation(again, contender.digest, metric)
         if stands(confirmation):
             return Standing(winner=contender, confirmation=confirmation)
     return Standing()

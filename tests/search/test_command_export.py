@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def test_a_confirmation_on_few_utterances_is_exported_with_a_warning(
     folder = studies / "open" / "trials" / again.folder_name
     folder.mkdir()
     write_record(folder, again)
+    study = studies / "open" / "study.json"
+    asked = json.loads(study.read_text(encoding="utf-8"))
+    asked["config"]["confirm"]["n"] = 32
+    study.write_text(json.dumps(asked), encoding="utf-8")
     words = ["export", "open", "-o", str(tmp_path / "out"), "--root", str(studies)]
     assert cli.main(words) == 0
     assert "warning: confirmed on n = 32 utterances only" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 
@@ -14,7 +16,7 @@ from search.prompts import PromptSet
 from search.record import Confirmation, Failure, TrialRecord
 from search.sections import ConfirmConfig, PromptsConfig
 from search.space import Candidate
-from search.standing import stands
+from search.standing import Standing, best_standing, stands
 from search.trial import BudgetOverError
 from tests.search.test_record import make
 from tts.options import Options
@@ -27,10 +29,19 @@ BASELINE = make(
     metrics={METRIC: 1.0},
 )  # fmt: skip
 FAST, FASTER = (Options(compile=c) for c in ("default", "max-autotune"))
-UNSEEN = PromptSet(
-    utterances=tuple(Utterance(id=f"u{i}", text=f"la {i}", seed=i) for i in range(8)),
-    references={f"u{i}": "la" for i in range(8)},
-)
+REJECTED = "rejected"  # at the token level: nothing is heard and nothing timed
+SLOW = Failure(phase="synthesize", kind="timeout", message="too slow")
+OUT_OF_MEMORY = Failure(phase="synthesize", kind="oom", message="3 GiB asked")
+Ending = float | Failure | Literal["rejected"]
+
+
+def unseen(config: SweepConfig) -> PromptSet:
+    """Return as many prompts as the confirmation asks for."""
+    names = [f"u{i}" for i in range(config.confirm.n)]
+    return PromptSet(
+        utterances=tuple(Utterance(id=name, text=f"la {name}", seed=0) for name in names),
+        references=dict.fromkeys(names, "la"),
+    )
 
 
 def contender(options: Options, seconds: float) -> TrialRecord:
@@ -57,11 +68,11 @@ class Accounts:
 
 
 class FakeRunner:
-    """Answers each process with the next figure of its options; raises when they run out."""
+    """Answers each process with the next ending of its options; the time is over after them."""
 
     def __init__(
         self,
-        latencies: dict[Options, list[float]],
+        latencies: dict[Options, list[Ending]],
         *,
         statuses: dict[Options, str] | None = None,
         **confirm: int,
@@ -77,7 +88,8 @@ class FakeRunner:
         self.on_event = self.told.append
 
     def digest(self, options: Options, prompts: object) -> str:
-        return f"confirm-{options.digest}"
+        assert isinstance(prompts, PromptSet)
+        return f"confirm-{options.digest}-{len(prompts.utterances)}"
 
     def known(self, digest: str) -> TrialRecord | None:
         return next((r for r in self.records if r.digest == digest), None)
@@ -85,18 +97,27 @@ class FakeRunner:
     def draft(self, digest: str) -> TrialRecord | None:
         return self.drafts.get(digest)
 
-    def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
+    def attempt(
+        self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
+    ) -> TrialRecord:
         assert self.folder.account == "confirm"
-        options = candidate.options
+        options, n = candidate.options, len(prompts.utterances)
         if not self.latencies[options]:
             raise BudgetOverError("the confirmation's time is over")
         self.ran.append(options)
-        status = self.statuses.get(options, "PASS")
-        return make(
-            role="confirm", digest=f"confirm-{options.digest}", options=options.to_mapping(),
-            metrics={METRIC: self.latencies[options].pop(0)},
-            verdict={"status": status, "n": 8}, judged={"planned": [8]},
+        ending = self.latencies[options].pop(0)
+        found = make(
+            role=role, digest=self.digest(options, prompts), options=options.to_mapping(),
+            number=10 + len(self.ran), metrics={}, verdict=None,
         )  # fmt: skip
+        if isinstance(ending, Failure):
+            return replace(found, status="infeasible", failure=ending)
+        if ending == REJECTED:
+            return replace(found, verdict={"status": "FAIL", "n": 0})
+        status = self.statuses.get(options, "PASS")
+        judged = {"planned": [n], "looks": [{"n": n, "status": status}], "n_spoken": n}
+        verdict = {"status": status, "n": n}
+        return replace(found, metrics={METRIC: ending}, verdict=verdict, judged=judged)
 
     def put_off(self, record: TrialRecord) -> TrialRecord:
         self.drafts[record.digest] = record
@@ -109,7 +130,7 @@ class FakeRunner:
 
 
 def confirmer(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> Confirmer:
-    monkeypatch.setattr("search.confirm.confirm_prompts", lambda config: UNSEEN)
+    monkeypatch.setattr("search.confirm.confirm_prompts", unseen)
     found = Confirmer(runner, BASELINE)  # type: ignore[arg-type]
     monkeypatch.setattr(found, "reference", lambda base: SimpleNamespace())
     return found
@@ -202,11 +223,13 @@ def test_a_kill_loses_no_hearing_and_no_turn(n_done: int, monkeypatch: pytest.Mo
     class Mortal(FakeRunner):
         lives = n_done
 
-        def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
+        def attempt(
+            self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
+        ) -> TrialRecord:
             if not self.lives:
                 raise Killed
             self.lives -= 1
-            return super().attempt(candidate, *args)
+            return super().attempt(candidate, role, prompts, reference)
 
     runner = Mortal({Options(): [1.0, 1.2, 1.1], FAST: [0.5, 0.4, 0.55]}, pairs=3)
     with pytest.raises(Killed):
@@ -241,12 +264,7 @@ def test_a_confirmation_on_fewer_utterances_does_not_replace_one_on_more(
 def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Failing(FakeRunner):
-        def attempt(self, candidate: Candidate, *args: object) -> TrialRecord:
-            failure = Failure(phase="synthesize", kind="timeout", message="too slow")
-            return make(role="confirm", status="infeasible", failure=failure, metrics={})
-
-    runner = Failing({})
+    runner = FakeRunner({Options(): [SLOW]})
     found = contender(FAST, 0.5)
     standing = confirmer(runner, monkeypatch).first_to_stand([found])
     assert (standing.winner, standing.unconfirmed) == (None, found)
@@ -273,3 +291,48 @@ def test_its_time_is_estimated_by_what_trials_took(monkeypatch: pytest.MonkeyPat
     """Both load and are timed three times, 10 s each, and speak eight for the one they spoke."""
     asked = confirmer(FakeRunner({}, pairs=3), monkeypatch)
     assert asked.cost_s(contender(FAST, 0.5)) == 2 * (3 * 10 + 8 * 30)
+
+
+def sit(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, found: TrialRecord, n: int
+) -> Standing:
+    """Confirm on ``n`` utterances; what the records alone say of it must be the same."""
+    runner.config = replace(runner.config, confirm=replace(runner.config.confirm, n=n))
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    everything = [BASELINE, found, *runner.records]
+    assert best_standing([METRIC], everything, BASELINE, runner.config.confirm) == standing
+    return standing
+
+
+@pytest.mark.parametrize("ending", [REJECTED, OUT_OF_MEMORY])
+def test_one_that_breaks_on_more_utterances_no_longer_stands_on_few(
+    ending: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, found = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5, ending]}), contender(FAST, 0.5)
+    assert sit(runner, monkeypatch, found, 8).winner == found
+    assert sit(runner, monkeypatch, found, 16) == Standing()
+    assert runner.records[-1].judged["planned"] == [16]
+    assert sit(runner, monkeypatch, found, 8) == Standing()
+
+
+def test_one_that_is_refuted_on_more_utterances_no_longer_stands_on_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner, found = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5, 0.5]}), contender(FAST, 0.5)
+    assert sit(runner, monkeypatch, found, 8).winner == found
+    runner.statuses[FAST] = "FAIL"
+    assert sit(runner, monkeypatch, found, 16) == Standing()
+    assert sit(runner, monkeypatch, found, 8) == Standing()
+    assert len(runner.ran) == 4
+
+
+@pytest.mark.parametrize("n", [16, 0])
+def test_one_confirmed_on_fewer_than_are_asked_for_is_unconfirmed(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is over before it is heard on more, or nobody is to be heard."""
+    runner, found = FakeRunner({Options(): [1.0], FAST: [0.5]}), contender(FAST, 0.5)
+    assert sit(runner, monkeypatch, found, 8).winner == found
+    standing = sit(runner, monkeypatch, found, n)
+    assert (standing.winner, standing.confirmation, standing.unconfirmed) == (None, None, found)
+    assert sit(runner, monkeypatch, found, 8).winner == found
