@@ -37,14 +37,16 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress(sys.stderr)
     heard = references_digest({spoken.name: spoken.reference for spoken in inputs.texts})
     metrics = (*METRICS, "pesq") if args.aligned else METRICS
-    progress.say(f"judging {len(inputs.texts)} utterances; loading the metrics")
-    with Judge(args.asr, timeout_s=TIMEOUT_S, metrics=metrics, references=heard) as judge:
-        provenance = judge.provenance()
-        found = judge_folders(
-            inputs, config, judge, aligned=args.aligned, arming=not args.no_arming,
-            on_progress=progress,
-        )  # fmt: skip
-    progress.end()
+    try:
+        progress.say(f"judging {len(inputs.texts)} utterances; loading the metrics")
+        with Judge(args.asr, timeout_s=TIMEOUT_S, metrics=metrics, references=heard) as judge:
+            provenance = judge.provenance()
+            found = judge_folders(
+                inputs, config, judge, aligned=args.aligned, arming=not args.no_arming,
+                on_progress=progress,
+            )  # fmt: skip
+    finally:
+        progress.end()
     mapping = to_mapping(
         found, config, inputs, Path(args.texts), provenance, aligned=args.aligned,
         seconds=time.monotonic() - began,

@@ -188,6 +188,19 @@ def test_options_that_make_no_sense_end_in_2(
     assert f"mosgate: {said}" in capsys.readouterr().err
 
 
+def test_an_interruption_leaves_no_moving_line_behind(
+    place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ear, "one", interrupt)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert judge() == Exit.INTERRUPTED
+    err = capsys.readouterr().err
+    assert f"mosgate: baseline: 0 of {N}\r\x1b[2Kmosgate: interrupted\n" in err
+
+
 def test_what_is_no_file_is_not_replaced_by_the_report(place: Path, capsys: Capture) -> None:
     os.mkfifo("pipe")  # as a device: neither a folder nor a file
     Path("link").symlink_to("pipe")
