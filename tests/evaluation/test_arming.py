@@ -372,6 +372,16 @@ def test_the_real_judge_arms_on_real_speech() -> None:
     assert found.n_judged == 3 * len(spoken)
 
 
+def test_no_canary_is_turned_down_on_fewer_than_min_n(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    for min_n in (2, 12):
+        found = arm(clips, baseline, baseline, Ears(), GateConfig(min_n=min_n))
+        turned_down = [canary for canary in found.canaries if canary.status == "FAIL"]
+        assert turned_down
+        assert min(canary.n for canary in turned_down) == max(8, min_n)
+
+
 def test_clips_and_scores_must_be_of_the_same_utterances(
     clips: list[Clip], baseline: list[UtteranceScores]
 ) -> None:

@@ -95,6 +95,13 @@ def inputs(place: Path, candidate: str = "good", again: str | None = "again") ->
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("min_n", "n"), [(2, 8), (12, 12), (24, 24)])
+def test_nothing_is_rejected_on_fewer_than_min_n(place: Path, min_n: int, n: int) -> None:
+    given = inputs(place, "poor", again=None)
+    found = judge_folders(given, GateConfig(min_n=min_n), Level())
+    assert [(look.n, look.status) for look in found.looks] == [(n, "FAIL")]
+
+
 def judged(given: Inputs, scorer: Level | None = None, **further: bool) -> FolderVerdict:
     return judge_folders(given, GateConfig(), scorer or Level(), **further)
 
