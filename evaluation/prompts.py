@@ -217,6 +217,20 @@ def _prompt(path: Path, number: int, row: str) -> Prompt:
         raise PromptError(
             path, number, f"the id {cells[0]!r} cannot name a file; use letters, digits, . _ and -"
         )
-    if not re.search(r"\w", cells[3]):
-        raise PromptError(path, number, "the reference has no word; write what a listener hears")
+    if is_unheard(cells[3]):
+        what = f"the reference {cells[3]!r} is empty once normalised, so no word can be counted"
+        raise PromptError(path, number, f"{what}; write what a listener hears")
     return Prompt(id=cells[0], stratum=cells[1], text=cells[2], reference=cells[3])
+
+
+def is_unheard(reference: str) -> bool:
+    """Say whether no word is left of a reference once it is normalised, as of ``uh`` or ``[bang]``.
+
+    The normaliser drops what stands in brackets and the fillers, of h, m and u alone; it takes
+    seconds to load, so it is asked only where one of these may be all there is.
+    """
+    if not re.search(r"[(\[<]", reference) and re.search(r"[^\W_hmuHMU]", reference):
+        return False
+    from evaluation.metrics.wer import normalise
+
+    return not any(character.isalnum() for character in normalise(reference))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import InputsError
-from evaluation.prompts import HEADER, PromptError, load_prompts, read_lines
+from evaluation.prompts import HEADER, PromptError, is_unheard, load_prompts, read_lines
 
 _COLUMNS = "name<TAB>text, or name<TAB>text<TAB>reference"
 
@@ -100,9 +100,7 @@ def _spoken(number: int, line: str) -> Spoken | str:
 
 def _unheard(spoken: Spoken) -> str | None:
     """Say why nothing can be compared with a reference, or return None."""
-    from evaluation.metrics.wer import normalise  # its libraries take seconds to load
-
-    if any(character.isalnum() for character in normalise(spoken.reference)):
+    if not is_unheard(spoken.reference):
         return None
     return (
         f"the reference {spoken.reference!r} is empty once normalised, so no word can be counted; "

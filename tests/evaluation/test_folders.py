@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,10 @@ TABLE: list[tuple[Callable[[Path], object], str]] = [
     (lambda p: text(p, TEXTS.encode() + b"e\tx\t\n"), "{}/said.tsv:7: the reference is empty; fil"),
     (lambda p: text(p, TEXTS.encode() + b"../e\tx\n"), "{}/said.tsv:7: the name '../e' is none of"),
     (lambda p: text(p, TEXTS.encode() + b"e\tHmm.\n"), "{}/said.tsv:7: the reference 'Hmm.' is em"),
+    (
+        lambda p: text(p, b"id\tstratum\ttext\treference\na\ts\tHmm.\thmm\n"),
+        "{}/said.tsv:2: the reference 'hmm' is empty once normalised",
+    ),
     (lambda p: text(p, TEXTS.encode() + b"e\tcaf\xe9\n"), "{}/said.tsv:7: not UTF-8; save the fi"),
     (lambda p: text(p, b"# nothing\n\n"), "{}/said.tsv: holds no text; write a line for each wav"),
     (lambda p: (p / "said.tsv").unlink(), "{}/said.tsv: No such file or directory; give the path"),
@@ -164,7 +170,13 @@ def test_a_wav_says_its_own_scale(place: Path, subtype: str, rate: int) -> None:
             wrong(place, side, name, rate=rate, subtype=subtype)
     inputs = check(place)
     assert inputs.rate_hz == rate
-    assert inputs.resampling.startswith("24000 to 16000 Hz by soxr" if rate != RATE else "")
+    by_soxr = f"24000 to 16000 Hz by soxr {version('soxr')}, HQ"
+    assert inputs.resampling == ("" if rate == RATE else by_soxr)
+    for folder in (inputs.baseline, inputs.candidate):
+        sound = folder.sounds["a"]
+        samples, found = soundfile.read(sound.path, dtype="float32")
+        assert (found, np.abs(samples).max()) == (rate, pytest.approx(0.5, abs=1e-4))
+        assert sound.sound_sha256 == hashlib.sha256(samples.tobytes()).hexdigest()  # it saw these
 
 
 def test_a_folder_is_not_judged_against_itself(place: Path) -> None:

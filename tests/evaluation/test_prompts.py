@@ -98,7 +98,9 @@ def test_reordering_the_file_keeps_the_halves(tmp_path: Path) -> None:
         (f"{HEADER}a\ts\tHello.\thello\na\ts\tBye.\tbye\n", 3, "'a' is taken"),
         (f"{HEADER}a\ts\tHello.\t \n", 2, "the reference is empty"),
         (f"{HEADER}a\ts\t\thello\n", 2, "the text is empty"),
-        (f"{HEADER}a\ts\tHello.\t...\n", 2, "no word"),
+        (f"{HEADER}a\ts\tHello.\t...\n", 2, "empty once normalised"),
+        (f"{HEADER}a\ts\tHello.\thello\nb\ts\tUh.\tuh um\n", 3, "'uh um' is empty once"),
+        (f"{HEADER}a\ts\tBang.\t[bang]\n", 2, "'.bang.' is empty once normalised"),
         (f"{HEADER}../a\ts\tHello.\thello\n", 2, "cannot name a file"),
     ],
 )
