@@ -28,7 +28,7 @@ class Limits:
         max_unvoiced_run_s: Loud and without a voice in one stretch: a burst of noise. On 280 clips
             of the embedded voice no consonant lasted more than 0.27 s.
         max_noise_run_s: Loud and as flat as white noise: a shorter burst, or one on top of speech,
-            where the voice still shows. No consonant of 480 clips of eight voices lasted 0.03 s.
+            where the voice still shows. No consonant of 480 clips of seven voices lasted 0.03 s.
         max_internal_silence_s: Between the first and the last active frame.
         max_edge_silence_s: Before the first or after the last active frame.
         max_clipped_share: Of the samples, at full scale.
@@ -41,7 +41,7 @@ class Limits:
         max_token_repeat_s: Of the same speech tokens twice in a sentence; sampling never repeats
             itself for long (at most 5 tokens, 0.2 s, in 156 sentences of the embedded voice).
         max_token_hold_s: Of a few tokens held, as in a pause.
-        max_length_ratio: Of the clip to what so many letters take (eight voices: 0.6 to 1.2).
+        max_length_ratio: Of the clip to what so many letters take (seven voices: 0.6 to 1.2).
     """
 
     min_duration_s: float = 0.25
