@@ -8,7 +8,6 @@ sitting that is cut short repeats neither what was spoken nor a turn.
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from search.runner import Runner
 from search.space import Candidate
 from search.standing import (
     Standing,
+    fell_by_accident,
     first_standing,
     ratios,
     turns_name,
@@ -34,8 +34,8 @@ TIMED_PHASES = ("load", "compile", "measure")
 SPOKEN_PHASES = ("synthesize", "render", "judge")
 
 
-class BaselineUnheardError(Exception):
-    """The baseline failed on the unseen prompts, so nothing can be confirmed."""
+class UnheardError(Exception):
+    """Baseline or contender could not be heard on the unseen prompts; it says what to do."""
 
 
 class Confirmer:
@@ -74,7 +74,7 @@ class Confirmer:
                 self.second_hearing(contender, Options.from_mapping(contender.options))
             except BudgetOverError:
                 return standing
-            except BaselineUnheardError as error:
+            except UnheardError as error:
                 return replace(standing, why=str(error))
 
     def announce(self, contender: TrialRecord, n_contenders: int) -> None:
@@ -102,12 +102,16 @@ class Confirmer:
         return total
 
     def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord:
-        """Go on with one confirmation to its end and write its record."""
+        """Go on with one confirmation to its end and write its record.
+
+        Raises:
+            BudgetOverError: The time was over first; what is done stays as a draft.
+            UnheardError: Baseline or contender failed for a reason that refutes nothing.
+        """
         base = self.heard_baseline()
         digest = self.runner.digest(options, self.prompts)
         draft = self.runner.draft(digest) or self.spoken(contender, options, base)
-        passed = draft.verdict is not None and draft.verdict["status"] == "PASS"
-        if passed and draft.failure is None and self.metric in draft.metrics:
+        if draft.accepted and self.metric in draft.metrics:
             draft = self.take_turns(draft, options)
         return self.runner.keep(draft)
 
@@ -116,6 +120,8 @@ class Confirmer:
         reference = self.reference(base)
         candidate = Candidate(requested=options, options=options, recipe=contender.recipe)
         record = self.runner.attempt(candidate, "confirm", self.prompts, reference)
+        if fell_by_accident(record):
+            raise self.unheard(f"trial {contender.number}", record)
         # One that was never heard was planned all the same: it outdoes a PASS on fewer.
         planned = record.judged.get("planned") or [len(self.prompts.utterances)]
         record = replace(record, judged={**record.judged, "planned": planned})
@@ -125,17 +131,24 @@ class Confirmer:
         return self.runner.put_off(_with_turns(record, self.metric, *turns))
 
     def take_turns(self, draft: TrialRecord, options: Options) -> TrialRecord:
-        """Time baseline and contender in turn, in fresh processes, as long as there is time."""
+        """Time baseline and contender in turn, in fresh processes.
+
+        A turn that fails twice is the last: what was timed before it counts, with a warning.
+
+        Raises:
+            BudgetOverError: The time was over first; the turns that were taken stay in the draft.
+        """
         baseline = Options.from_mapping(self.baseline.options)
         theirs, ours = turns_of(draft, self.metric)
-        with contextlib.suppress(BudgetOverError):
-            while min(len(ours), len(theirs)) < self.config.confirm.pairs:
-                turn, who = (theirs, baseline) if len(theirs) <= len(ours) else (ours, options)
-                seconds = self.time(who)
-                if seconds is None:
-                    break
-                turn.append(seconds)
-                draft = self.runner.put_off(_with_turns(draft, self.metric, theirs, ours))
+        n_pairs = self.config.confirm.pairs
+        draft = replace(draft, judged={**draft.judged, "pairs": n_pairs})
+        while min(len(ours), len(theirs)) < n_pairs:
+            turn, who = (theirs, baseline) if len(theirs) <= len(ours) else (ours, options)
+            seconds = self.time(who) or self.time(who)
+            if seconds is None:
+                break
+            turn.append(seconds)
+            draft = self.runner.put_off(_with_turns(draft, self.metric, theirs, ours))
         return draft
 
     def time(self, options: Options) -> float | None:
@@ -151,7 +164,7 @@ class Confirmer:
 
         Raises:
             BudgetOverError: The confirmation's time was over first.
-            BaselineUnheardError: It failed, which leaves no record.
+            UnheardError: It failed, which leaves no record.
         """
         options = Options.from_mapping(self.baseline.options)
         known = self.runner.known(self.runner.digest(options, self.prompts))
@@ -161,12 +174,22 @@ class Confirmer:
         record = self.runner.attempt(candidate, "confirm", self.prompts, None)
         if record.failure is None:
             return self.runner.keep(record)
-        # A confirmation that failed once must not be in the way of the next sitting's.
+        raise self.unheard("the baseline", record)
+
+    def unheard(self, who: str, record: TrialRecord) -> UnheardError:
+        """Clear away a failed hearing, which must not be in the next sitting's way, and name it."""
         self.runner.folder.remove_trial(record.folder_name)
         failure = record.failure
-        raise BaselineUnheardError(
-            f"the baseline failed on the unseen prompts ({failure.kind} in {failure.phase}: "
-            f"{failure.message}): mend that and run the same command again"
+        assert failure is not None
+        remedy = "run the same command again"
+        if failure.kind == "timeout":
+            more_s = 2 * getattr(self.config.deadlines, failure.phase)
+            remedy += f" with more time, such as --set deadlines.{failure.phase}={more_s:g}"
+        elif not fell_by_accident(record):
+            remedy = f"mend that and {remedy}"
+        return UnheardError(
+            f"{who} failed on the unseen prompts ({failure.kind} in {failure.phase}: "
+            f"{failure.message}): {remedy}"
         )
 
     def reference(self, base: TrialRecord) -> Reference:

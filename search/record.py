@@ -72,7 +72,7 @@ class TrialRecord:
         utterances: One ``UtteranceScores`` mapping per judged utterance.
         judged: How the audio was judged: ``planned``, the sizes of all looks; ``looks``, those
             that were taken, each ``{"n": int, "status": str}``; ``n_spoken``, the utterances
-            it cost.
+            it cost; ``pairs``, in a confirmation, the pairs of turns it was to take.
         verdict: The gate's ``Verdict`` as a mapping, or None when nothing was judged.
         constraints: What the sampler is told: at most 0 is feasible, same keys in every record.
         slo_violations: One sentence per service level that was missed; empty is good.
@@ -176,6 +176,8 @@ class Confirmation:
         speedup_low: The smallest ratio of any pair.
         speedup_high: The largest ratio of any pair.
         verdict: The gate's verdict on the confirmation split, or None when nothing was judged.
+        slo_violations: One sentence per service level that was missed there; empty is good.
+        n_pairs: Pairs that were asked for; 0 in records from before they were noted.
     """
 
     digest: str
@@ -186,6 +188,8 @@ class Confirmation:
     speedup_low: float
     speedup_high: float
     verdict: Mapping[str, Any] | None
+    slo_violations: tuple[str, ...] = ()
+    n_pairs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

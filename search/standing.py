@@ -63,14 +63,28 @@ def read_confirmation(record: TrialRecord, digest: str, metric: str) -> Confirma
         speedup=record.metrics.get("speedup", 0.0),
         speedup_low=record.metrics.get("speedup_low", 0.0),
         speedup_high=record.metrics.get("speedup_high", 0.0),
-        verdict=record.verdict,
+        verdict=record.verdict, slo_violations=record.slo_violations,
+        n_pairs=int(record.judged.get("pairs", 0)),
     )  # fmt: skip
 
 
 def stands(confirmation: Confirmation) -> bool:
-    """Whether a confirmation upholds a contender: PASS on what it never spoke, faster in turn."""
+    """Whether a confirmation upholds a contender.
+
+    It must PASS on what it never spoke, meet every service level there and be faster in turn.
+    """
     judged = confirmation.verdict
-    return judged is not None and judged["status"] == "PASS" and confirmation.speedup > 1.0
+    passed = judged is not None and judged["status"] == "PASS"
+    return passed and not confirmation.slo_violations and confirmation.speedup > 1.0
+
+
+def fell_by_accident(record: TrialRecord) -> bool:
+    """Whether a hearing failed for an outside reason, which says nothing of the contender.
+
+    A machine that is busy runs out of time; what fails in another way each time is no refutation.
+    """
+    failure = record.failure
+    return failure is not None and (record.status == "failed" or failure.kind == "timeout")
 
 
 def decisive(
@@ -86,6 +100,7 @@ def decisive(
         if r.role == "confirm"
         and r.options == contender.options
         and turns_name("winner", metric) in r.measurements
+        and not fell_by_accident(r)
     ]
     return max(heard, key=lambda r: (n_planned(r), r.number), default=None)
 
@@ -161,8 +176,12 @@ def too_many_refuted(k: int) -> str:
 
 
 def few(confirmation: Confirmation | None) -> str:
-    """Return a warning where a confirmation rests on fewer utterances than it should; or ""."""
+    """Return a warning where a confirmation rests on less than it should; or ""."""
     if confirmation is None or confirmation.verdict is None:
         return ""
-    n = int(confirmation.verdict["n"])
-    return "" if n >= CONFIRM_N else f"confirmed on n = {n} utterances only"
+    n, pairs = int(confirmation.verdict["n"]), len(confirmation.winner_samples)
+    said = [f"confirmed on n = {n} utterances only"] if n < CONFIRM_N else []
+    if pairs < confirmation.n_pairs:
+        asked = confirmation.n_pairs
+        said.append(f"timed in {pairs} of {asked} pairs only, since a turn failed twice")
+    return "; ".join(said)

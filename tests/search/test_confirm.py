@@ -16,7 +16,7 @@ from search.prompts import PromptSet
 from search.record import Confirmation, Failure, TrialRecord
 from search.sections import ConfirmConfig, PromptsConfig
 from search.space import Candidate
-from search.standing import Standing, best_standing, stands
+from search.standing import Standing, best_standing, few, read_confirmation, stands
 from search.trial import BudgetOverError
 from tests.search.test_record import make
 from tts.options import Options
@@ -145,7 +145,7 @@ def test_baseline_and_contender_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
         digest=FAST.digest, metric=METRIC, baseline_samples=(1.0, 1.2, 1.1),
         winner_samples=(0.5, 0.4, 0.55), speedup=pytest.approx(2.0),
         speedup_low=pytest.approx(2.0), speedup_high=pytest.approx(3.0),
-        verdict={"status": "PASS", "n": 8},
+        verdict={"status": "PASS", "n": 8}, n_pairs=3,
     )  # fmt: skip
     assert (standing.unconfirmed, standing.why) == (None, "")
     assert runner.folder.account == "search"
@@ -206,11 +206,36 @@ def test_a_confirmation_that_is_left_out_confirms_nothing(monkeypatch: pytest.Mo
     assert "--set confirm.n=128" in standing.why
 
 
-def test_fewer_turns_than_planned_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5]}, pairs=3)
+def test_when_the_time_is_over_between_turns_the_next_sitting_takes_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5]}, pairs=3, seconds=60)
+    found = contender(FAST, 0.5)
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert (standing.winner, standing.unconfirmed) == (None, found)
+    assert "--set confirm.seconds=120" in standing.why
+    assert [len(r.measurements) for r in runner.drafts.values()] == [3]
+    runner.latencies = {Options(): [1.0], FAST: [0.5, 0.5]}
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert standing.confirmation is not None
+    assert len(standing.confirmation.baseline_samples) == 3
+    assert len(standing.confirmation.winner_samples) == 3
+    assert few(standing.confirmation) == "confirmed on n = 8 utterances only"
+
+
+@pytest.mark.parametrize(("n_failed", "n_pairs"), [(1, 3), (2, 1)])
+def test_a_turn_that_fails_is_taken_once_more(
+    n_failed: int, n_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latencies: list[Ending] = [0.5, *[SLOW] * n_failed, 0.5, 0.5]
+    runner = FakeRunner({Options(): [1.0, 1.0, 1.0], FAST: latencies}, pairs=3)
     standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
     assert standing.confirmation is not None
-    assert len(standing.confirmation.winner_samples) == 1
+    assert len(standing.confirmation.winner_samples) == n_pairs
+    warning = "confirmed on n = 8 utterances only"
+    if n_pairs < 3:
+        warning += "; timed in 1 of 3 pairs only, since a turn failed twice"
+    assert few(standing.confirmation) == warning
 
 
 @pytest.mark.parametrize("n_done", [1, 2, 3, 4, 5])
@@ -285,6 +310,76 @@ def test_what_stands(speedup: float, status: str | None, expected: bool) -> None
         verdict=None if status is None else {"status": status},
     )  # fmt: skip
     assert stands(confirmation) is expected
+
+
+def test_one_that_misses_a_service_level_there_does_not_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Missing(FakeRunner):
+        def attempt(
+            self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
+        ) -> TrialRecord:
+            found = super().attempt(candidate, role, prompts, reference)
+            missed = ("rtf 2 is above the limit 1",) if candidate.options == FASTER else ()
+            return replace(found, slo_violations=missed)
+
+    runner = Missing({Options(): [1.0, 1.0], FASTER: [0.4], FAST: [0.5, 0.5]}, pairs=2)
+    first, second = contender(FASTER, 0.4), contender(FAST, 0.5)
+    standing = confirmer(runner, monkeypatch).first_to_stand([first, second])
+    assert standing.winner == second
+    assert runner.ran == [Options(), FASTER, FAST, Options(), FAST]  # and none timed in vain
+    refuted = read_confirmation(runner.records[1], FASTER.digest, METRIC)
+    assert refuted.slo_violations == ("rtf 2 is above the limit 1",)
+    assert not stands(replace(refuted, speedup=2.0))
+
+
+FAILED = Failure(phase="load", kind="crash", message="died of SIGBUS")
+
+
+@pytest.mark.parametrize(
+    ("ending", "remedy"),
+    [
+        (SLOW, " with more time, such as --set deadlines.synthesize=600"),
+        (FAILED, ""),
+    ],
+)
+def test_a_failure_from_outside_refutes_nobody(
+    ending: Failure, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unlucky(FakeRunner):
+        def attempt(
+            self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
+        ) -> TrialRecord:
+            found = super().attempt(candidate, role, prompts, reference)
+            return replace(found, status="failed") if found.failure == FAILED else found
+
+    runner, found = Unlucky({Options(): [1.0], FAST: [ending, 0.5]}), contender(FAST, 0.5)
+    standing = confirmer(runner, monkeypatch).first_to_stand([found])
+    assert (standing.winner, standing.unconfirmed) == (None, found)
+    said = f"{ending.kind} in {ending.phase}: {ending.message}"
+    again = f"run the same command again{remedy}"
+    assert standing.why == f"trial 1 failed on the unseen prompts ({said}): {again}"
+    assert (len(runner.records), len(runner.folder.removed), runner.drafts) == (1, 1, {})
+    assert sit(runner, monkeypatch, found, 8).winner == found
+
+
+def test_an_earlier_record_of_a_failure_from_outside_refutes_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner, found = FakeRunner({Options(): [1.0], FAST: [0.5]}), contender(FAST, 0.5)
+    turns = {f"turns_winner_{METRIC}": {"unit": "", "samples": []}}
+    runner.records.append(
+        make(
+            role="confirm",
+            options=FAST.to_mapping(),
+            measurements=turns,
+            verdict=None,
+            status="infeasible",
+            failure=SLOW,
+            judged={"planned": [8]},
+        )
+    )
+    assert sit(runner, monkeypatch, found, 8).winner == found
 
 
 def test_its_time_is_estimated_by_what_trials_took(monkeypatch: pytest.MonkeyPatch) -> None:
