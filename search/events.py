@@ -99,6 +99,14 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseHeld:
+    """A trial's process stands still, and its deadline with it, or goes on."""
+
+    number: int
+    held: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialFinished:
     """A trial's record is on disk."""
 
@@ -113,6 +121,6 @@ class SweepFinished:
 
 
 Event = (
-    SweepStarted | Notice | GateArmed | ConfirmStarted | TrialStarted | PhaseStarted
+    SweepStarted | Notice | GateArmed | ConfirmStarted | TrialStarted | PhaseStarted | PhaseHeld
     | TrialFinished | SweepFinished
 )  # fmt: skip

@@ -68,6 +68,7 @@ class Brief:
             None where that does not matter.
         screen: What is rejected at the token level, before anything is heard.
         unarmed: Why the gate lets nothing pass; empty where it is armed.
+        on_hold: Told when the child is to stand still, and when it may go on.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Brief:
     surpassed: Callable[[Mapping[str, float]], str] | None = None
     screen: FidelityConfig = field(default_factory=FidelityConfig)
     unarmed: tuple[str, ...] = ()
+    on_hold: Callable[[bool], None] = lambda _: None
 
 
 class Judging:
@@ -92,7 +94,7 @@ class Judging:
         self.verdict: Verdict | None = None
         self.looks: list[dict[str, Any]] = []
         self.pending: Future[list[UtteranceScores]] | None = None
-        self.held_s = 0.0
+        self.held_s, self.is_held = 0.0, False
 
     def take(self, message: Message) -> None:
         """Note a message; begin the next look once its utterances are there."""
@@ -135,7 +137,11 @@ class Judging:
     def needs_the_cores(self) -> bool:
         """Whether the child must stand still, since the judge looks and no core is to spare."""
         self.follow()
-        return not self.brief.overlap and self.pending is not None
+        held = not self.brief.overlap and self.pending is not None
+        if held != self.is_held:
+            self.is_held = held
+            self.brief.on_hold(held)
+        return held
 
     def enough(self) -> bool:
         """Whether nothing further matters: it cannot pass, or it cannot win."""

@@ -39,9 +39,15 @@ def finished_line(record: TrialRecord, metric: str, total: int) -> str:
     words = [f"[{place}]", f"{short_options(record.options)}:"]
     if metric in record.metrics:
         words.append(f"{figure(record, metric)},")
-    words.append(verdict_text(record) if record.failure is None else record.status)
+    verdict = "heard again" if _is_hearing(record) else verdict_text(record)
+    words.append(verdict if record.failure is None else record.status)
     said = one_line(why_not(record), 200)
     return " ".join(words) + (f": {said}" if said else "")
+
+
+def _is_hearing(record: TrialRecord) -> bool:
+    """Whether it is the baseline's, heard again: there is no verdict on it, good or bad."""
+    return record.role in ASIDE and record.verdict is None and record.failure is None
 
 
 def armed_line(event: GateArmed) -> str:
@@ -167,6 +173,7 @@ class LiveView:
         mark = "✓" if record.accepted else "–" if record.surpassed else "✗"
         if record.role == "baseline":
             mark = "·" if record.failure is None else "✗"
+        mark = "·" if _is_hearing(record) else mark
         line = finished_line(record, self._progress.metric, self._total)
         colour = "cyan" if mark == "·" else _COLOURS.get(verdict_label(record), "red")
         return Text(f"{mark} {line}", style=colour)
@@ -198,10 +205,13 @@ def _trial_said(trial: TrialStarted) -> Text:
 
 
 def _phase_bar(progress: Progress, phase: PhaseStarted) -> RenderableType:
-    left = progress.phase_left_s() or 0.0
+    left = progress.phase_left_s()
+    if left is None:
+        return Text(f"{phase.phase}, {clock(progress.phase_spent_s())} so far")
     bar = ProgressBar(total=phase.deadline_s, completed=phase.deadline_s - left, width=24)
     row = Table.grid(padding=(0, 1))
-    row.add_row(f"{phase.phase:<10}", bar, f"{clock(left)} until its deadline")
+    waits = " (standing still for the judge)" if progress.held_at is not None else ""
+    row.add_row(f"{phase.phase:<10}", bar, f"{clock(left)} until its deadline{waits}")
     return row
 
 

@@ -10,7 +10,7 @@ from search.events import (
     ConfirmStarted,
     Event,
     GateArmed,
-    Notice,
+    PhaseHeld,
     PhaseStarted,
     SweepFinished,
     SweepStarted,
@@ -47,6 +47,7 @@ class Progress:
     counts: dict[str, int] = field(default_factory=dict)
     begun_at: float = 0.0
     phase_at: float = 0.0
+    held_at: float | None = None
     confirm_at: float = 0.0
 
     @property
@@ -66,7 +67,9 @@ class Progress:
             case TrialStarted():
                 self.trial, self.phase = event, None
             case PhaseStarted():
-                self.phase, self.phase_at = event, self.now()
+                self.phase, self.phase_at, self.held_at = event, self.now(), None
+            case PhaseHeld(held=held):
+                self._hold(held)
             case TrialFinished(record=record):
                 self.trial = self.phase = None
                 self._count(record)
@@ -74,8 +77,12 @@ class Progress:
                 self.trial = self.phase = None
             case GateArmed():
                 self.phase = None
-            case Notice():
-                pass
+
+    def _hold(self, held: bool) -> None:
+        """Let the phase's time stand still, or go on from where it stood."""
+        if self.held_at is not None:
+            self.phase_at += self.now() - self.held_at
+        self.held_at = self.now() if held else None
 
     def _count(self, record: TrialRecord) -> None:
         if record.role == "baseline":
@@ -109,11 +116,15 @@ class Progress:
             return f"{clock(left)} left for the confirmation"
         return f"{clock(spent)} of the confirmation, about {clock(event.about_s)} a contender"
 
+    def phase_spent_s(self) -> float:
+        """Return the seconds in this phase, without those in which the trial stood still."""
+        return (self.now() if self.held_at is None else self.held_at) - self.phase_at
+
     def phase_left_s(self) -> float | None:
-        """Return the seconds left until the phase's deadline, or None between phases."""
-        if self.phase is None:
+        """Return the seconds left until the phase's deadline; None where there is none."""
+        if self.phase is None or not self.phase.deadline_s:
             return None
-        return max(0.0, self.phase.deadline_s - (self.now() - self.phase_at))
+        return max(0.0, self.phase.deadline_s - self.phase_spent_s())
 
     def counted(self) -> str:
         """Say how many trials were accepted and rejected, by verdict."""

@@ -12,7 +12,7 @@ from typing import Any
 from search import ranking
 from search.config import SweepConfig
 from search.environment import trial_digest
-from search.events import Event, PhaseStarted, TrialFinished, TrialStarted
+from search.events import Event, PhaseHeld, PhaseStarted, TrialFinished, TrialStarted
 from search.folder import StudyFolder
 from search.job import Job
 from search.judging import Brief
@@ -167,6 +167,7 @@ class Runner:
                     screen=self.config.screen,
                     reference=reference, overlap=self.overlap,
                     surpassed=None if role in ASIDE else self.surpassed, unarmed=self.unarmed,
+                    on_hold=lambda held: self.on_event(PhaseHeld(number=number, held=held)),
                 ),
                 number,
             ).run()  # fmt: skip

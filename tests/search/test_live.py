@@ -13,6 +13,7 @@ from search.events import (
     ConfirmStarted,
     Event,
     Notice,
+    PhaseHeld,
     PhaseStarted,
     SweepFinished,
     SweepStarted,
@@ -28,6 +29,7 @@ from search.live import (
     opening,
 )
 from search.progress import Progress
+from search.record import Failure, Role
 from tests.search import record_fixtures as fixtures
 
 
@@ -204,7 +206,7 @@ def test_a_confirmation_is_not_a_candidate() -> None:
 def test_a_confirmation_has_no_number_among_the_trials() -> None:
     again = fixtures.record(41, role="confirm", verdict=None)
     assert finished_line(again, "latency_p50_s", 40) == (
-        "[confirm] bf16 default dynamic b4: latency p50 100 ms, not judged"
+        "[confirm] bf16 default dynamic b4: latency p50 100 ms, heard again"
     )
 
 
@@ -229,6 +231,56 @@ def test_the_panel_shows_trial_phase_time_best_and_last_reason() -> None:
         "trial 4: oom while measure",
     ):
         assert words in shown
+
+
+def test_the_countdown_stands_still_while_the_child_does() -> None:
+    clock, console = Clock(), Console(file=io.StringIO(), width=100)
+    view = LiveView(console, now=clock)
+    for event in (started(), trial(1), PhaseStarted(number=1, phase="synthesize", deadline_s=90)):
+        view.take(event)
+    clock.now += 10
+    view.take(PhaseHeld(number=1, held=True))
+    clock.now += 30
+    console.print(view.panel())
+    assert "1:20 until its deadline (standing still for the judge)" in written(console)
+    view.take(PhaseHeld(number=1, held=False))
+    clock.now += 5
+    console.print(view.panel())
+    assert "1:15 until its deadline\n" in "\n".join(map(str.rstrip, written(console).splitlines()))
+    # A phase that ends while the child is held leaves nothing standing.
+    view.take(PhaseHeld(number=1, held=True))
+    view.take(PhaseStarted(number=1, phase="judge", deadline_s=0.0))
+    clock.now += 20
+    console.print(view.panel())
+    assert "judge, 0:20 so far" in written(console)
+
+
+def test_a_phase_without_a_deadline_has_no_bar() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    view = LiveView(console, now=Clock())
+    for event in (started(), trial(1), PhaseStarted(number=1, phase="canaries", deadline_s=0.0)):
+        view.take(event)
+    console.print(view.panel())
+    shown = written(console)
+    assert "canaries, 0:00 so far" in shown
+    assert "deadline" not in shown
+    assert "━" not in shown
+
+
+@pytest.mark.parametrize("role", ["arming", "confirm"])
+def test_the_baseline_heard_again_is_neither_good_nor_bad(role: Role) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    again = fixtures.record(2, role=role, verdict=None)
+    broken = Failure(phase="synthesize", kind="crash", message="died of SIGSEGV")
+    with LiveView(console, now=Clock()) as view:
+        view.take(started())
+        view.take(TrialFinished(record=again))
+        assert f"· [{role}] bf16 default dynamic b4: latency p50" in written(console)
+        assert "heard again" in written(console)
+        assert "✗" not in written(console)
+        failed = dataclasses.replace(again, status="failed", failure=broken)
+        view.take(TrialFinished(record=failed))
+        assert f"✗ [{role}]" in written(console)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -50,6 +50,7 @@ def run(
     warm: bool = False,
     surpassed: Callable[[Mapping[str, float]], str] | None = None,
     overlap: bool = True,
+    on_hold: Callable[[bool], None] = lambda held: None,
 ) -> Outcome:
     options = Options(batch_size=batch_size, sampling=Sampling(temperature=temperature))
     job = Job(
@@ -59,7 +60,7 @@ def run(
     )  # fmt: skip
     brief = Brief(
         folder=folder, references={u.id: "la" for u in utterances}, gate=GateConfig(),
-        reference=reference, surpassed=surpassed, overlap=overlap,
+        reference=reference, surpassed=surpassed, overlap=overlap, on_hold=on_hold,
     )  # fmt: skip
     limits = {**DEADLINES, **(deadlines or {})}
     with Standby(folder / "standby.log", {}, enabled=warm) as standby:
@@ -181,7 +182,7 @@ def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
     for name in ("baseline", "same"):
         (tmp_path / name).mkdir()
     many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(30))
-    scorer = SlowScorer()
+    scorer, holds = SlowScorer(), list[bool]()
     with Scoring(scorer) as scoring:
         base = run(tmp_path / "baseline", scoring, utterances=many, overlap=False)
         reference = Reference(scores=base.scores)
@@ -189,8 +190,9 @@ def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
         scoring.known.clear()
         same = run(
             tmp_path / "same", scoring, utterances=many, reference=reference, overlap=False,
-            deadlines={"synthesize": 20.0},
+            deadlines={"synthesize": 20.0}, on_hold=holds.append,
         )  # fmt: skip
+    assert holds == [True, False] * 2
     assert same.verdict is not None
     assert same.verdict.status == "PASS"
     assert [look["n"] for look in same.collected.judged["looks"]] == [8, 16, 30]
