@@ -166,7 +166,9 @@ def _add_export(commands: _Commands) -> None:
     )
     command.add_argument("study", metavar="STUDY")
     command.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
-    command.add_argument("--force", action="store_true", help="replace what is in DIR")
+    command.add_argument(
+        "--force", action="store_true", help="replace an earlier export in DIR, and nothing else"
+    )
     _add_root(command)
 
 

@@ -48,21 +48,26 @@ class Confirmer:
         self.metric = self.config.objectives[0]
         self.is_announced = False
 
-    def first_to_stand(self, contenders: Sequence[TrialRecord]) -> Standing:
+    def first_to_stand(self, contenders: Sequence[TrialRecord], unarmed: str = "") -> Standing:
         """Try at most ``confirm.k`` contenders; only one that is confirmed wins.
 
         The time from here on is the confirmation's.
+
+        Args:
+            contenders: Best first.
+            unarmed: Why the gate lets nothing pass, or "".
         """
         self.runner.folder.spend_on("confirm")
         try:
-            return self._first_to_stand(contenders)
+            return self._first_to_stand(contenders, unarmed)
         finally:
             self.runner.folder.spend_on("search")
 
-    def _first_to_stand(self, contenders: Sequence[TrialRecord]) -> Standing:
+    def _first_to_stand(self, contenders: Sequence[TrialRecord], unarmed: str) -> Standing:
         confirm, heard = self.config.confirm, set[str]()
         while True:
-            standing = first_standing(self.metric, contenders, self.runner.records, confirm)
+            records = self.runner.records
+            standing = first_standing(self.metric, contenders, records, confirm, unarmed)
             contender = standing.unconfirmed
             if contender is None or not confirm.n:
                 return standing

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from search.errors import InfrastructureError
 from search.exits import InputError
 from search.record import SweepResult, TrialRecord
 from search.report import render_html, render_markdown
@@ -43,6 +44,7 @@ def export(
     Raises:
         NothingPassedError: No configuration was accepted and confirmed.
         InputError: The folder holds something.
+        InfrastructureError: What was written is not what is read back.
     """
     _refuse_unconfirmed(result)
     assert result.winner is not None
@@ -55,6 +57,12 @@ def export(
     fresh = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
         _write(fresh, files)
+        problems = verify(fresh)
+        if problems:
+            raise InfrastructureError(
+                f"cannot write {target}: {problems[0]} on its way to the disk; name a folder on "
+                "another disk or run it again"
+            )
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -63,6 +71,11 @@ def export(
 
 def _refuse_unconfirmed(result: SweepResult) -> None:
     """Raise unless a confirmation upholds the winner: what is exported is what was confirmed."""
+    arming = result.arming
+    if arming is not None and not arming["armed"]:
+        missed = " ".join(arming["missed"])
+        reason = result.not_confirmed or f"the gate is not armed on this baseline: {missed}"
+        raise NothingPassedError(f"study {result.study} has no winner to export: {reason}")
     best = result.unconfirmed
     if best is not None:
         raise NothingPassedError(
@@ -125,9 +138,8 @@ def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> 
 
 def warnings(result: SweepResult) -> list[str]:
     """Say what the export of a winner cannot vouch for as it should."""
-    arming = result.arming
-    tried = arming is not None and bool(arming["armed"])
-    said = [few(result.confirmation), "" if tried else "the gate was not armed on this baseline"]
+    untried = "the gate was not armed on this baseline" if result.arming is None else ""
+    said = [few(result.confirmation), untried]
     return [text for text in said if text]
 
 

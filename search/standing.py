@@ -116,10 +116,11 @@ def best_standing(
     records: Sequence[TrialRecord],
     baseline: TrialRecord,
     confirm: ConfirmConfig,
+    unarmed: str = "",
 ) -> Standing:
-    """Return how things stand by the records alone."""
+    """Return how things stand by the records alone; see ``first_standing``."""
     found = contenders(objectives, records, baseline)
-    return first_standing(objectives[0], found, records, confirm)
+    return first_standing(objectives[0], found, records, confirm, unarmed)
 
 
 def first_standing(
@@ -127,6 +128,7 @@ def first_standing(
     found: Sequence[TrialRecord],
     records: Sequence[TrialRecord],
     confirm: ConfirmConfig,
+    unarmed: str = "",
 ) -> Standing:
     """Return the first contender that stands, or the first that has yet to be heard.
 
@@ -139,7 +141,10 @@ def first_standing(
         found: The contenders, best first.
         records: All of the study.
         confirm: What is asked for.
+        unarmed: Why the gate lets nothing pass, or "": then no earlier PASS counts either.
     """
+    if unarmed:
+        return Standing(why=unarmed)
     for n_refuted, contender in enumerate(found):
         if n_refuted >= confirm.k:
             return Standing(why=too_many_refuted(confirm.k))

@@ -15,7 +15,7 @@ from evaluation.gate import check_baseline
 from evaluation.judge import Judge
 from evaluation.recogniser import doubt
 from search import ranking
-from search.armed import why_nothing_passes
+from search.armed import read_arming, why_nothing_passes
 from search.arming import Armer
 from search.config import SweepConfig
 from search.confirm import Confirmer
@@ -146,16 +146,19 @@ class Sweep:
         interrupted = False
         try:
             arming = self.arm(baseline)
+            unarmed = why_nothing_passes(arming, self.config.prompts.n)
             self.search(baseline, reference)
             self.outbox.flush()
             n_before = len(self.runner.records)
-            standing = confirmer.first_to_stand(self.contenders(baseline))
+            standing = confirmer.first_to_stand(self.contenders(baseline), unarmed)
             for record in self.runner.records[n_before:]:
                 self.outbox.put(record)
         except KeyboardInterrupt:
             interrupted = True
+            arming = arming or self.kept_arming()
+            unarmed = why_nothing_passes(arming, self.config.prompts.n)
             standing = best_standing(
-                self.config.objectives, self.runner.records, baseline, self.config.confirm
+                self.config.objectives, self.runner.records, baseline, self.config.confirm, unarmed
             )
         return SweepResult(
             study=self.config.study,
@@ -163,22 +166,31 @@ class Sweep:
             records=tuple(self.runner.records),
             baseline=baseline,
             winner=standing.winner,
-            front=tuple(ranking.front(self.config.objectives, self.runner.records)),
+            front=() if unarmed else self.front(),
             confirmation=standing.confirmation,
             interrupted=interrupted,
             wall_s=self.runner.folder.spent_s,
             unconfirmed=standing.unconfirmed,
-            not_confirmed=why_nothing_passes(arming, self.config.prompts.n) or standing.why,
+            not_confirmed=standing.why,
             arming=arming,
         )
 
     def arm(self, baseline: TrialRecord) -> Mapping[str, Any] | None:
-        """Try the gate on the baseline; None where the configuration leaves that out."""
+        """Try the gate on the baseline; where that is left out, say how an earlier try went."""
         n_before = len(self.runner.records)
         found = Armer(self.runner, baseline, self.prompts).arm()
         for record in self.runner.records[n_before:]:
             self.outbox.put(record)
-        return None if found is None else plain(found.to_mapping())
+        return self.kept_arming() if found is None else plain(found.to_mapping())
+
+    def kept_arming(self) -> Mapping[str, Any] | None:
+        """Return how the gate was last tried in this study, as all that read it do, or None."""
+        kept = read_arming(self.runner.folder.path)
+        return kept["arming"] if kept else None
+
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Return the accepted records that no other one beats in every objective."""
+        return tuple(ranking.front(self.config.objectives, self.runner.records))
 
     def contenders(self, baseline: TrialRecord) -> list[TrialRecord]:
         """Return the accepted records that beat the baseline, best first."""
@@ -193,7 +205,7 @@ class Sweep:
         candidate = self.space.candidate(self.config.baseline)
         assert isinstance(candidate, Candidate)  # resolve() has checked it
         digest = self.runner.digest(candidate.options, self.prompts)
-        record = self.runner.known(digest)
+        record = known = self.runner.known(digest)
         if record is None:
             try:
                 record = self.runner.run(candidate, "baseline", self.prompts, None)
@@ -201,16 +213,33 @@ class Sweep:
                 raise BaselineUnfitError(
                     "the study's time was over before the baseline was done: give it more"
                 ) from error
-            reasons = self.unfit(record)
-            if reasons:
-                path = self.runner.folder.set_aside(record)
-                self.runner.folder.forget_conditions()
-                raise BaselineUnfitError(
-                    f"the baseline is unfit, so nothing can be compared with it: {reasons}; mend "
-                    f"the model or the baseline's options (evidence: {path})"
-                )
+        self.refuse_unfit(record)
+        if known is None:
             self.outbox.put(record)
         return record
+
+    def refuse_unfit(self, record: TrialRecord) -> None:
+        """Set an unfit baseline aside, one that a killed sitting left behind too.
+
+        Raises:
+            BaselineUnfitError: It is unfit.
+        """
+        reasons = self.unfit(record)
+        if not reasons:
+            return
+        said = f"the baseline is unfit, so nothing can be compared with it: {reasons}"
+        self.runner.records.remove(record)
+        if self.runner.records:  # it was fit by the rules of an earlier sitting
+            n = len(self.runner.records)
+            raise BaselineUnfitError(
+                f"{said}; {n} other trials were compared with it: mend the model or the baseline's "
+                "options and run it as another study"
+            )
+        path = self.runner.folder.set_aside(record)
+        self.runner.folder.forget_conditions()
+        raise BaselineUnfitError(
+            f"{said}; mend the model or the baseline's options (evidence: {path})"
+        )
 
     def unfit(self, record: TrialRecord) -> str:
         """Return why a baseline cannot be compared with, or ""."""

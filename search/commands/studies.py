@@ -11,10 +11,8 @@ from typing import Any
 
 from search.errors import InfrastructureError
 from search.exits import InputError
+from search.folder import CLOCK, CONDITIONS
 from search.record import SweepResult, TrialRecord, read_record, record_paths
-
-STUDY_FILE = "study.json"
-CLOCK_FILE = "clock.json"
 
 
 def study_names(root: Path) -> list[str]:
@@ -82,7 +80,7 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
     Raises:
         InfrastructureError: It is missing or damaged.
     """
-    path = study_folder(root, study) / STUDY_FILE
+    path = study_folder(root, study) / CONDITIONS
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -105,31 +103,32 @@ def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResu
         confirm = ConfirmConfig(**config["confirm"])
     except (KeyError, TypeError, ValueError) as error:
         raise InfrastructureError(
-            f"the configuration in {root / study / STUDY_FILE} does not say how to confirm "
+            f"the configuration in {root / study / CONDITIONS} does not say how to confirm "
             f"({error}); run the study's sweep again to write it anew"
         ) from error
-    standing = best_standing(objectives, records, baseline, confirm)
     kept = read_arming(root / study)
     arming = kept["arming"] if kept else None
+    unarmed = why_nothing_passes(arming, config["prompts"]["n"])
+    standing = best_standing(objectives, records, baseline, confirm, unarmed)
     return SweepResult(
         study=study,
         objectives=objectives,
         records=tuple(records),
         baseline=baseline,
         winner=standing.winner,
-        front=tuple(ranking.front(objectives, records)),
+        front=() if unarmed else tuple(ranking.front(objectives, records)),
         confirmation=standing.confirmation,
         interrupted=False,
         wall_s=_spent_s(root / study),
         unconfirmed=standing.unconfirmed,
-        not_confirmed=why_nothing_passes(arming, config["prompts"]["n"]) or standing.why,
+        not_confirmed=standing.why,
         arming=arming,
     )
 
 
 def _spent_s(folder: Path) -> float:
     try:
-        told = json.loads((folder / CLOCK_FILE).read_text(encoding="utf-8"))
+        told = json.loads((folder / CLOCK).read_text(encoding="utf-8"))
         return float(told["spent_s"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0  # a sweep killed before it first wrote its clock

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from search.errors import InfrastructureError
 from search.exits import InputError
-from search.export import NothingPassedError, export, verify
+from search.export import NothingPassedError, _write, export, verify
 from search.record import SweepResult, TrialRecord
 from tests.search import record_fixtures as fixtures
 from tts.options import Options
@@ -103,13 +104,29 @@ def test_the_confirmations_n_is_in_the_winner_with_a_warning_where_it_is_small(
     assert winner.get("warning") == warning
 
 
-@pytest.mark.parametrize("arming", [None, {"armed": False}])
-def test_a_gate_that_was_not_armed_is_a_warning(
-    tmp_path: Path, arming: dict[str, bool] | None
-) -> None:
-    export(fixtures.result(arming=arming), tmp_path / "winner", config=CONFIG)
+def test_nothing_is_exported_past_a_gate_that_is_not_armed(tmp_path: Path) -> None:
+    arming = {"armed": False, "missed": ["It accepts noise."]}
+    with pytest.raises(NothingPassedError, match=r"gate is not armed.*It accepts noise\."):
+        export(fixtures.result(arming=arming), tmp_path / "winner", config=CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gate_that_was_never_tried_is_a_warning(tmp_path: Path) -> None:
+    export(fixtures.result(arming=None), tmp_path / "winner", config=CONFIG)
     text = (tmp_path / "winner" / "winner.yaml").read_text(encoding="utf-8")
     assert "warning: the gate was not armed on this baseline" in text
+
+
+def test_what_was_written_wrong_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_less(folder: Path, files: dict[str, str]) -> None:
+        _write(folder, {**files, "winner.yaml": files["winner.yaml"][:9]})
+
+    monkeypatch.setattr("search.export._write", write_less)
+    with pytest.raises(InfrastructureError, match=r"winner\.yaml was changed.*run it again"):
+        export(fixtures.result(), tmp_path / "winner", config=CONFIG)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_confirmations_are_evidence(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_refuted_winner_gives_way_to_the_next(
     fixtures.write_study(tmp_path, (*records, fixtures.heard_again(records[2], 5, speedup, status)))
     found, _ = load_study(tmp_path, "toy")
     assert (found.winner, found.unconfirmed) == (None, records[1])
+
+
+def test_nothing_stands_where_the_gate_was_tried_and_is_not_armed(tmp_path: Path) -> None:
+    folder = fixtures.write_study(tmp_path, fixtures.confirmed_records())
+    told = {"armed": False, "missed": ["It accepts noise."]}
+    kept = json.dumps({"key": "k", "seconds": 1.0, "arming": told})
+    (folder / "arming.json").write_text(kept, encoding="utf-8")
+    found, _ = load_study(tmp_path, "toy")
+    assert (found.winner, found.confirmation, found.unconfirmed) == (None, None, None)
+    assert found.front == ()
+    assert "not armed on this baseline, so nothing can pass. It accepts noise." in (
+        found.not_confirmed
+    )
 
 
 def test_a_study_that_was_killed_before_its_baseline_is_said_so(tmp_path: Path) -> None:

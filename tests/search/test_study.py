@@ -16,6 +16,7 @@ import optuna
 import pytest
 
 from evaluation.scores import Clip, UtteranceScores
+from search.armed import ARMING
 from search.commands.studies import load_study
 from search.config import SweepConfig, load_config
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
@@ -286,6 +287,50 @@ def test_a_baseline_that_only_a_deaf_recogniser_ruins_is_told_so(
     named = "baseline utterances are bad .*The recogniser gets 100 % of the baseline's own words"
     with pytest.raises(BaselineUnfitError, match=named):
         run_sweep(sweep(""), root=tmp_path / "mlruns", on_event=lambda _: None, scorer=Deaf())
+
+
+def test_an_unfit_baseline_is_not_taken_after_a_kill(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is written, and the process dies before it is set aside."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    root, silent = tmp_path / "mlruns", f"baseline: {{sampling: {{temperature: {fakes.SILENT}}}}}"
+    with monkeypatch.context() as patch:
+        patch.setattr("search.study.StudyFolder.set_aside", die)
+        with pytest.raises(Killed):
+            run(sweep(silent), root)
+    assert len(read_records(root / "a")) == 1
+    with pytest.raises(BaselineUnfitError, match=r"silent or empty.*mend the model"):
+        run(sweep(silent), root, lambda event: _refuse(event, TrialStarted))
+    assert read_records(root / "a") == []
+    assert len(list((root / "a" / "unfit").glob("0000-*/record.json"))) == 1
+    # Another baseline may take its place.
+    assert run(sweep("budget: {max_trials: 1}"), root).baseline.failure is None
+
+
+@pytest.mark.slow
+def test_what_stood_falls_with_a_gate_that_is_no_longer_armed(
+    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+) -> None:
+    root = tmp_path / "mlruns"
+    further = "budget: {max_trials: 2}\nconfirm: {n: 9, pairs: 1}\narming: {enabled: true}"
+    assert run(sweep(further), root).winner is not None
+    path = root / "a" / ARMING
+    kept = json.loads(path.read_text())
+    kept["arming"] |= {"armed": False, "missed": ["It accepts noise."]}
+    path.write_text(json.dumps(kept))
+    result = run(sweep(further), root, lambda event: _refuse(event, TrialStarted))
+    assert (result.winner, result.confirmation, result.unconfirmed) == (None, None, None)
+    assert result.front == ()
+    assert "It accepts noise." in result.not_confirmed
+    shown, _ = load_study(root, "a")
+    assert dataclasses.replace(shown, wall_s=result.wall_s) == result
 
 
 @pytest.mark.parametrize(
