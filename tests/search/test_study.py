@@ -138,7 +138,9 @@ def kill_at(tmp_path: Path, moment: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "number"), [("synthesize", 1), ("compile", 2)], ids=["between looks", "compiling"]
+    ("phase", "number"),
+    [("synthesize", 1), ("compile", 2)],
+    ids=["before the first utterance", "compiling"],
 )
 def test_the_same_command_goes_on_after_kill_9(
     tmp_path: Path, sweep: Callable[[str], SweepConfig], phase: str, number: int
