@@ -101,7 +101,9 @@ def speak_options(
             yield Spoken(samples=audio.samples, n_truncated=audio.n_truncated, tokens=audio.tokens)
 
 
-def _flite(voice: str, has_pitch: bool) -> Speaker:
+def flite(voice: str, has_pitch: bool) -> Speaker:
+    """Return one of flite's voices as a speaker."""
+
     def speak(prompts: Sequence[Prompt], seed: int) -> Iterator[Spoken]:
         for prompt in prompts:
             tempo, pitch = _jitter(voice, prompt, seed)
@@ -124,9 +126,9 @@ def _espeak(prompts: Sequence[Prompt], seed: int) -> Iterator[Spoken]:
 
 VOICES: Mapping[str, tuple[str, Speaker]] = {
     "embedded": ("", speak_embedded),
-    "flite_rms": ("flite", _flite("rms", has_pitch=False)),
+    "flite_rms": ("flite", flite("rms", has_pitch=False)),
     "espeak_en_us": ("espeak-ng", _espeak),
-    "flite_slt": ("flite", _flite("slt", has_pitch=True)),
+    "flite_slt": ("flite", flite("slt", has_pitch=True)),
 }
 """Name to (program that must be installed, speaker)."""
 
