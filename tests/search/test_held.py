@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,8 +31,8 @@ arming: {enabled: false}
 confirm: {n: 0}
 recipes: [compiled]
 budget: {max_trials: 2}
-measure: {threads: 0}
-"""
+measure: {threads: CORES}
+""".replace("CORES", str(os.cpu_count()))
 HELD = RUN.replace(
     "def say",
     """
