@@ -20,7 +20,7 @@ from evaluation.audio import SAMPLE_RATE_HZ, read_clip
 from evaluation.canaries import Canary
 from evaluation.gate import decide
 from evaluation.scores import Clip, UtteranceScores
-from evaluation.sequential import FIRST_LOOK, looks
+from evaluation.sequential import first_look, looks
 from evaluation.tail import GATED_METRICS
 from evaluation.verdict import GateConfig, Status, Verdict
 
@@ -102,7 +102,7 @@ def judge_canaries(
     """
     enough = len(clips) if harmless_n is None else harmless_n
     trials = [_Trial(canary, clips, baseline, config, enough) for canary in canaries]
-    sizes = looks(len(clips), max(FIRST_LOOK, config.min_n))
+    sizes = looks(len(clips), first_look(config.min_n))
     n_judged = sum(_look(trials, size, scorer) for size in sizes)
     return tuple(trial.judged() for trial in trials), n_judged
 

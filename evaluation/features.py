@@ -94,7 +94,7 @@ def measure_features(samples: Samples) -> Features:
         **length,
         duration_s=duration_s,
         active_dbfs=_mean_level_dbfs(frames[active]),
-        noise_floor_dbfs=_noise_floor_dbfs(frames, level),
+        noise_floor_dbfs=_noise_floor_dbfs(frames, level, top),
         voiced_share=float(voiced[active].mean()) if active.any() else 0.0,
         unvoiced_run_s=_longest_run_s(active & (level > top - _LOUD_RANGE_DB) & ~voiced),
         noise_run_s=_longest_run_s(_is_noise(frames, active & (level > top - _NOISE_RANGE_DB))),
@@ -127,7 +127,7 @@ def _mean_level_dbfs(frames: Frames) -> float:
     return max(QUIETEST_DBFS, 10 * math.log10(max(power, _NO_POWER)))
 
 
-def _noise_floor_dbfs(frames: Frames, level: Frames) -> float:
+def _noise_floor_dbfs(frames: Frames, level: Frames, top: float) -> float:
     """Return the 10th percentile of the level, relative to the speech and not to full scale.
 
     Active is what lies within _ACTIVE_RANGE_DB of the loud frames here: an absolute limit would
@@ -136,8 +136,8 @@ def _noise_floor_dbfs(frames: Frames, level: Frames) -> float:
     Args:
         frames: Shape (n_frames, frame).
         level: Of each frame in dBFS, shape (n_frames,).
+        top: That of the loud ones.
     """
-    top = float(np.percentile(level, 95))
     power = float(np.mean(np.square(frames[level > top - _ACTIVE_RANGE_DB])))
     if power <= _NO_POWER:
         return QUIETEST_DBFS
@@ -179,9 +179,14 @@ def _extent_s(active: npt.NDArray[np.bool_]) -> float:
 
 def _longest_run_s(marked: npt.NDArray[np.bool_]) -> float:
     """Return how long the longest run of marked frames is."""
-    edges = np.diff(np.concatenate([[0], marked.astype(np.int8), [0]]))
-    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    runs = _runs(marked)
     return float(runs.max()) * HOP_S if len(runs) else 0.0
+
+
+def _runs(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the length of each run of marked places, shape (n_runs,)."""
+    edges = np.diff(np.concatenate([[0], marked.astype(np.int8), [0]]))
+    return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
 
 
 def _silences_s(active: npt.NDArray[np.bool_]) -> tuple[float, float]:
@@ -204,7 +209,5 @@ def _flat_share(samples: Samples) -> float:
     peak = float(np.abs(samples).max())
     if peak == 0:
         return 0.0
-    at_peak = np.concatenate([[0], (np.abs(samples) >= 0.995 * peak).astype(np.int8), [0]])
-    edges = np.diff(at_peak)
-    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    runs = _runs(np.abs(samples) >= 0.995 * peak)
     return float(runs[runs >= 3].sum()) / len(samples)

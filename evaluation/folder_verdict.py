@@ -21,7 +21,7 @@ from evaluation.folders import Folder, Inputs
 from evaluation.gate import GateConfig, Verdict, check_baseline, decide, unarmed
 from evaluation.recogniser import doubt
 from evaluation.scores import Clip, UtteranceScores
-from evaluation.sequential import FIRST_LOOK, looks
+from evaluation.sequential import first_look, looks
 from evaluation.verdict import Status
 from evaluation.wording import summarise
 
@@ -176,7 +176,7 @@ class _Hearing:
                 for clip, theirs in zip(clips, aligned_to, strict=True)
             ]
         scores: list[UtteranceScores] = []
-        for size in looks(len(clips), max(FIRST_LOOK, self.config.min_n)):
+        for size in looks(len(clips), first_look(self.config.min_n)):
             scores += self.score("candidate", clips[len(scores) : size], len(scores), len(clips))
             verdict = decide(baseline, scores, self.config, complete=size == len(clips))
             self.looks.append(Look(n=size, status=verdict.status))

@@ -18,8 +18,7 @@ from evaluation.comparisons import (
     unmeasured,
     value_of,
 )
-from evaluation.guards import FLOORLESS
-from evaluation.guards import floor_rise_db as floor_rise_db
+from evaluation.guards import FLOORLESS, floor_rise_db
 from evaluation.scores import UtteranceScores
 from evaluation.verdict import GateConfig, Status
 from evaluation.wording import signed

@@ -117,12 +117,14 @@ def lag_correlation(samples: Samples) -> float:
     window = round(_WINDOW_S / BANDS_HOP_S)
     if len(bands) <= first + window:
         return 0.0
-    spread = _moving_sum(np.square(bands), window) - np.square(_moving_sum(bands, window)) / window
+    sums = _moving_sum(bands, window)
+    spread = _moving_sum(np.square(bands), window) - np.square(sums) / window
+    means = sums / window
     liveliness = spread.sum(axis=1)
     least = _LEAST_LIVELINESS * window * float(bands.var(axis=0).sum())
     longest = round(_LONGEST_LAG_S / BANDS_HOP_S)
     lags = range(first, min(longest, len(bands) - window - 1) + 1)
-    return max(_best_match(bands, liveliness, lag, window, least) for lag in lags)
+    return max(_best_match(bands, means, liveliness, lag, least) for lag in lags)
 
 
 def log_bands(samples: Samples) -> Bands:
@@ -147,18 +149,18 @@ def _mel_weights() -> Bands:
     return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
 
 
-def _best_match(bands: Bands, liveliness: Bands, lag: int, window: int, least: float) -> float:
+def _best_match(bands: Bands, means: Bands, liveliness: Bands, lag: int, least: float) -> float:
     """Return the largest correlation at one lag over all places of the window.
 
     Args:
         bands: Shape (n_frames, n_bands).
+        means: Each window's own, shape (n_frames - window + 1, n_bands).
         liveliness: Sum of squares about each window's own means, shape (n_frames - window + 1,).
         lag: In frames.
-        window: In frames.
         least: Windows with less than this on either side are not looked at: a steady hiss
             resembles itself without being a loop.
     """
-    means = _moving_sum(bands, window) / window
+    window = len(bands) - len(means) + 1
     product = _moving_sum((bands[:-lag] * bands[lag:]).sum(axis=1), window)
     product -= window * (means[:-lag] * means[lag:]).sum(axis=1)
     first, second = liveliness[:-lag], liveliness[lag:]

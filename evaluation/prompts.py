@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation.errors import EvaluationError
+from evaluation.provenance import file_sha256
 
 HEADER = ("id", "stratum", "text", "reference")
 SUMS = "SHA256SUMS"
@@ -172,7 +173,7 @@ def _check_sum(path: Path) -> None:
     sums = path.parent / SUMS
     if not sums.is_file():
         return
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_sha256(path)
     anew = f"write it anew with: cd {path.parent} && sha256sum *.tsv > {SUMS}"
     for number, line in enumerate(read_lines(sums), start=1):
         known = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)

@@ -67,11 +67,7 @@ def code_digest(room: Path = ROOM, names: Iterable[str] = CODE) -> str:
         room: Where ``evaluation`` lies.
         names: Its files and folders: what scores, or ``GATE_CODE``.
     """
-    whole = hashlib.sha256()
-    for path in _sources(room, names):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(room).as_posix()} {content}\n".encode())
-    return whole.hexdigest()
+    return files_sha256(_sources(room, names), room)
 
 
 def references_digest(references: Mapping[str, str]) -> str:
@@ -81,6 +77,14 @@ def references_digest(references: Mapping[str, str]) -> str:
         references: Utterance to what should be heard.
     """
     return hashlib.sha256(json.dumps(dict(sorted(references.items()))).encode()).hexdigest()[:16]
+
+
+def files_sha256(paths: Iterable[Path], folder: Path) -> str:
+    """Return the SHA-256 of files in this order, by content and place below ``folder``."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+    return whole.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

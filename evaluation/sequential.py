@@ -17,6 +17,11 @@ SMALL_LOOK_CONFIDENCE = 0.99
 EARLY_CONFIDENCE = 0.975
 
 
+def first_look(min_n: int) -> int:
+    """Return the size of the first look of a gate to which fewer than ``min_n`` say nothing."""
+    return max(FIRST_LOOK, min_n)
+
+
 def looks(n: int, first: int = FIRST_LOOK) -> tuple[int, ...]:
     """Return the numbers of utterances to look at: 8, 16, 32, ..., up to and including ``n``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -16,7 +15,7 @@ import torch
 
 import tts
 from evaluation.fidelity import FidelityConfig
-from evaluation.provenance import score_hash
+from evaluation.provenance import files_sha256, score_hash
 from search.config import SweepConfig, digest_of
 from search.errors import ConfigError
 from search.space import Space
@@ -84,12 +83,7 @@ def model_digest(model: str) -> str:
 
 
 def _files_digest(paths: Sequence[Path], folder: Path) -> str:
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(folder)} {content}\n".encode())
-    return whole.hexdigest()[:16]
+    return files_sha256(paths, folder)[:16]
 
 
 def study_conditions(

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.provenance import file_sha256
 from search.errors import InfrastructureError
 from search.exits import InputError
 from search.record import SweepResult, TrialRecord
@@ -193,6 +194,6 @@ def verify(folder: Path) -> list[str]:
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        elif file_sha256(path) != expected:
             problems.append(f"{name} was changed")
     return problems

@@ -17,7 +17,7 @@ from typing import Any
 from evaluation.fidelity import FidelityConfig, FidelityStats, rejection, screen
 from evaluation.gate import GateConfig, Verdict, decide, unarmed
 from evaluation.scores import Clip, UtteranceScores
-from evaluation.sequential import FIRST_LOOK, Plan
+from evaluation.sequential import Plan, first_look
 from search.folder import CLIPS
 from search.process import ChildExit, Message
 from search.record import NOT_JUDGED, Failure, write_atomically
@@ -89,7 +89,7 @@ class Judging:
         self.brief, self.scoring, self.on_phase = brief, scoring, on_phase
         self.collected = Collected()
         n_all = max(1, len(brief.references))
-        self.plan = Plan(n=n_all, first=max(FIRST_LOOK, brief.gate.min_n))
+        self.plan = Plan(n=n_all, first=first_look(brief.gate.min_n))
         self.scores: list[UtteranceScores] = []
         self.verdict: Verdict | None = None
         self.looks: list[dict[str, Any]] = []

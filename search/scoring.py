@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from evaluation.provenance import file_sha256
 from evaluation.scores import Clip, UtteranceScores
 
 
@@ -90,10 +91,7 @@ def clip_key(clip: Clip) -> str:
 
 
 def _checksum(path: Path | None) -> str:
-    if path is None:
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path) if path else ""
 
 
 def quality_metrics(scores: Sequence[UtteranceScores]) -> dict[str, float]:

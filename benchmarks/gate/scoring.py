@@ -29,21 +29,23 @@ def score(
 
 
 def write_clips(folder: Path, prompts: Sequence[Prompt], spoken: Sequence[Spoken]) -> list[Clip]:
-    """Write one wav file per prompt, as 32-bit floats, as a sweep does."""
+    """Write one wav file per prompt."""
+    pairs = zip(prompts, spoken, strict=True)
+    return [write_clip(folder, prompt, audio) for prompt, audio in pairs]
+
+
+def write_clip(folder: Path, prompt: Prompt, spoken: Spoken) -> Clip:
+    """Write one utterance, as 32-bit floats, as a sweep does; return it as the judge takes it."""
     import soundfile
 
-    clips = []
-    for prompt, audio in zip(prompts, spoken, strict=True):
-        path = folder / f"{prompt.id}.wav"
-        soundfile.write(path, audio.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
-        clips.append(
-            Clip(
-                utterance_id=prompt.id,
-                wav_path=path,
-                reference=prompt.reference,
-                n_truncated=audio.n_truncated,
-                n_tokens=sum(map(len, audio.tokens)),
-                tokens=audio.tokens,
-            )
-        )
-    return clips
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{prompt.id}.wav"
+    soundfile.write(path, spoken.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+    return Clip(
+        utterance_id=prompt.id,
+        wav_path=path,
+        reference=prompt.reference,
+        n_truncated=spoken.n_truncated,
+        n_tokens=sum(map(len, spoken.tokens)),
+        tokens=spoken.tokens,
+    )

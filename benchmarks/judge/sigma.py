@@ -25,13 +25,12 @@ from benchmarks.provenance import provenance
 from evaluation.metrics.base import MetricSettings
 from evaluation.metrics.dnsmos import Dnsmos
 from evaluation.prompts import load_prompts
+from evaluation.statistics import required_n
 
 PROMPTS = Path("configs/prompts/english.tsv")
 SEEDS = (1, 2)
 SCALES = ("ovrl", "p808")
-LOSS_PCT, BUDGET_PCT = 2.0, 5.0
-Z_SUM = 2.487
-"""Of 95 % confidence and 80 % power, one-sided."""
+LOSS_PCT = 2.0
 
 Row = dict[str, float]
 
@@ -83,10 +82,9 @@ def paired(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
     """Return the mean, sigma in percent of it, and n for 80 % power at a true loss of 2 %."""
     mean = float(np.mean(first))
     sigma = float(100 * np.std(np.subtract(second, first), ddof=1) / mean)
-    needed = (Z_SUM * sigma / (BUDGET_PCT - LOSS_PCT)) ** 2 + 2
     return {
         "mean": mean, "sigma_pct": sigma, "shift_pct": 100 * (float(np.mean(second)) / mean - 1),
-        "n_for_80_pct_power_at_2_pct_loss": float(np.ceil(needed)),
+        "n_for_80_pct_power_at_2_pct_loss": float(required_n(sigma, LOSS_PCT)),
     }  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import soundfile
 
+from benchmarks.gate import scoring
 from benchmarks.gate.damage import RUINS
-from benchmarks.gate.voices import SAMPLE_RATE_HZ, VOICES, Float, Speaker, Spoken, flite, speaker
+from benchmarks.gate.voices import VOICES, Float, Speaker, Spoken, flite, speaker
 from evaluation.prompts import Prompt
 from evaluation.scores import Clip
 
@@ -21,18 +23,9 @@ ALL_VOICES = (*VOICES, *MORE)
 
 
 def write_clip(folder: Path, prompt: Prompt, spoken: Spoken) -> Clip:
-    """Write one utterance and return it as the judge takes it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{prompt.id}.wav"
-    soundfile.write(path, spoken.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
-    return Clip(
-        utterance_id=f"{folder.name}/{prompt.id}",
-        wav_path=path,
-        reference=prompt.reference,
-        n_truncated=spoken.n_truncated,
-        n_tokens=sum(map(len, spoken.tokens)),
-        tokens=spoken.tokens,
-    )
+    """Write one utterance under a name that no other folder has."""
+    clip = scoring.write_clip(folder, prompt, spoken)
+    return replace(clip, utterance_id=f"{folder.name}/{prompt.id}")
 
 
 def speak(voice: str, prompts: Sequence[Prompt], seed: int, folder: Path) -> list[Clip]:

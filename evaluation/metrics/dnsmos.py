@@ -10,7 +10,6 @@ Source: Reddy, Gopal, Cutler: DNSMOS P.835, ICASSP 2022; DNSMOS (P.808), ICASSP 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from evaluation.metrics.windows import (
     levelled,
     official_windows,
 )
+from evaluation.provenance import file_sha256
 
 MIN_DURATION_S = 0.25
 """Shorter clips would be tiled dozens of times: a score of the tiling."""
@@ -117,8 +117,7 @@ class Dnsmos:
             name: version(name) for name in ("speechmos", "onnxruntime", "librosa", "torch")
         }
         checksums = {
-            f"dnsmos.{name}_onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in self._paths.items()
+            f"dnsmos.{name}_onnx_sha256": file_sha256(path) for name, path in self._paths.items()
         }
         method = f"level {LEVEL_DBFS:g} dBFS, {N_PHASES} and {N_FINE_PHASES} phases, whole clip"
         return {**packages, **checksums, "dnsmos.method": method}

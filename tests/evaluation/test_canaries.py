@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.audio import Samples
 from evaluation.canaries import CANARIES, NAMES, Canary, select
-from evaluation.length_and_noise import floor_rise_db
+from evaluation.guards import floor_rise_db
 from evaluation.metrics.base import MetricSettings, Subject
 from evaluation.metrics.guards import GuardMetric
 from evaluation.scores import Clip, UtteranceScores
