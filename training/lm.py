@@ -41,6 +41,17 @@ class LMLoss(nn.Module):
     def __init__(self, lm: SpeechLM) -> None:
         super().__init__()
         self.lm = lm
+        self.cross_entropy = cross_entropy
+
+    def compile_parts(self) -> None:
+        """Compile one layer for all, and the scores; the whole model takes several times as long.
+
+        Every bucket is a shape of its own, and dynamo stops at eight of them unless told.
+        """
+        torch._dynamo.config.recompile_limit = 8 * len(BUCKETS)
+        for block in self.lm.decoder.blocks:
+            block.compile(dynamic=False)
+        self.cross_entropy = torch.compile(cross_entropy, dynamic=False)
 
     def forward(
         self, text: Tensor, n_characters: Tensor, inputs: Tensor, targets: Tensor
@@ -64,8 +75,13 @@ class LMLoss(nn.Module):
         hidden = self.lm.decoder(x, steps)
         places = n_characters[:, None] + torch.arange(n_speech, device=text.device)
         hidden = hidden.gather(1, places[..., None].expand(-1, -1, width))
-        scores = self.lm.head(hidden).float()[..., : EOS + 1]
-        return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        return self.cross_entropy(self.lm.head, hidden, targets)
+
+
+def cross_entropy(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss in nats of (batch, n) targets, -100 left out."""
+    scores = head(hidden).float()[..., : EOS + 1]
+    return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
 class Batches:
@@ -94,11 +110,9 @@ class Batches:
         """Sort what the store now holds into buckets."""
         texts = self.store.texts
         longest = max(n for _, n in BUCKETS)
-        table = torch.zeros(len(texts), longest, dtype=torch.uint8)
-        for i, text in enumerate(texts):
-            raw = text.encode("ascii")[:longest]
-            table[i, : len(raw)] = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-        self.text = table.to(self.device)
+        padded = b"".join(text.encode("ascii")[:longest].ljust(longest, b"\0") for text in texts)
+        table = torch.frombuffer(bytearray(padded), dtype=torch.uint8)
+        self.text = table.view(-1, longest).to(self.device)
         self.n_characters = torch.tensor([len(t) for t in texts], device=self.device)
         n_tokens = (self.store.lengths + SHIFT + SAMPLES_PER_TOKEN - 1) // SAMPLES_PER_TOKEN
         left = torch.ones_like(n_tokens, dtype=torch.bool)
@@ -163,11 +177,12 @@ def validate(loss: nn.Module, batches: Batches) -> float:
     """Return the mean loss over one batch of each bucket, weighted as in training."""
     loss.eval()
     total = weight = 0.0
-    for bucket, share in enumerate(batches.weights):
-        if share:
-            with torch.autocast(batches.device.type, torch.bfloat16):
-                total += share * loss(*batches.draw(bucket, augment=False)).item()
-            weight += share
+    with torch.compiler.set_stance("force_eager"):  # nothing compiles while the clock runs
+        for bucket, share in enumerate(batches.weights):
+            if share:
+                with torch.autocast(batches.device.type, torch.bfloat16):
+                    total += share * loss(*batches.draw(bucket, augment=False)).item()
+                weight += share
     loss.train()
     return total / weight
 
@@ -185,8 +200,9 @@ class LMTrainer:
         self.ranks = ranks
         self.lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
         initialise(self.lm)
-        self.plain = LMLoss(self.lm)
-        self.loss = torch.compile(self.plain, dynamic=False) if args.compile else self.plain
+        self.loss = LMLoss(self.lm)
+        if args.compile:
+            self.loss.compile_parts()
         decayed = [p for p in self.lm.parameters() if p.dim() == 2]
         others = [p for p in self.lm.parameters() if p.dim() != 2]
         self.optimizer = torch.optim.AdamW(
@@ -251,7 +267,7 @@ def train(args: argparse.Namespace) -> None:
         return
     trainer.save(args.out / "lm.pt")
     trainer.adopt_average()
-    log(event="done", step=clock.step, validation=validate(trainer.plain, checks))
+    log(event="done", step=clock.step, validation=validate(trainer.loss, checks))
 
 
 def run(
@@ -280,7 +296,7 @@ def run(
                 hours=hours,
             )  # fmt: skip
         if clock.step % 4000 == 0 and trainer.ranks.rank == 0:
-            log(step=clock.step, validation=validate(trainer.plain, checks))
+            log(step=clock.step, validation=validate(trainer.loss, checks))
         if time.monotonic() - polled > 45:
             if batches.store.poll(most=200):
                 batches.refresh()
