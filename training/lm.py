@@ -41,17 +41,6 @@ class LMLoss(nn.Module):
     def __init__(self, lm: SpeechLM) -> None:
         super().__init__()
         self.lm = lm
-        self.cross_entropy = cross_entropy
-
-    def compile_parts(self) -> None:
-        """Compile one layer for all, and the scores; the whole model takes several times as long.
-
-        Every bucket is a shape of its own, and dynamo stops at eight of them unless told.
-        """
-        torch._dynamo.config.recompile_limit = 8 * len(BUCKETS)
-        for block in self.lm.decoder.blocks:
-            block.compile(dynamic=False)
-        self.cross_entropy = torch.compile(cross_entropy, dynamic=False)
 
     def forward(
         self, text: Tensor, n_characters: Tensor, inputs: Tensor, targets: Tensor
@@ -75,13 +64,8 @@ class LMLoss(nn.Module):
         hidden = self.lm.decoder(x, steps)
         places = n_characters[:, None] + torch.arange(n_speech, device=text.device)
         hidden = hidden.gather(1, places[..., None].expand(-1, -1, width))
-        return self.cross_entropy(self.lm.head, hidden, targets)
-
-
-def cross_entropy(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean loss in nats of (batch, n) targets, -100 left out."""
-    scores = head(hidden).float()[..., : EOS + 1]
-    return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        scores = self.lm.head(hidden).float()[..., : EOS + 1]
+        return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
 class Batches:
@@ -177,12 +161,11 @@ def validate(loss: nn.Module, batches: Batches) -> float:
     """Return the mean loss over one batch of each bucket, weighted as in training."""
     loss.eval()
     total = weight = 0.0
-    with torch.compiler.set_stance("force_eager"):  # nothing compiles while the clock runs
-        for bucket, share in enumerate(batches.weights):
-            if share:
-                with torch.autocast(batches.device.type, torch.bfloat16):
-                    total += share * loss(*batches.draw(bucket, augment=False)).item()
-                weight += share
+    for bucket, share in enumerate(batches.weights):
+        if share:
+            with torch.autocast(batches.device.type, torch.bfloat16):
+                total += share * loss(*batches.draw(bucket, augment=False)).item()
+            weight += share
     loss.train()
     return total / weight
 
@@ -200,9 +183,8 @@ class LMTrainer:
         self.ranks = ranks
         self.lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
         initialise(self.lm)
-        self.loss = LMLoss(self.lm)
-        if args.compile:
-            self.loss.compile_parts()
+        self.plain = LMLoss(self.lm)
+        self.loss = torch.compile(self.plain, dynamic=False) if args.compile else self.plain
         decayed = [p for p in self.lm.parameters() if p.dim() == 2]
         others = [p for p in self.lm.parameters() if p.dim() != 2]
         self.optimizer = torch.optim.AdamW(
@@ -267,7 +249,7 @@ def train(args: argparse.Namespace) -> None:
         return
     trainer.save(args.out / "lm.pt")
     trainer.adopt_average()
-    log(event="done", step=clock.step, validation=validate(trainer.loss, checks))
+    log(event="done", step=clock.step, validation=validate(trainer.plain, checks))
 
 
 def run(
@@ -296,7 +278,7 @@ def run(
                 hours=hours,
             )  # fmt: skip
         if clock.step % 4000 == 0 and trainer.ranks.rank == 0:
-            log(step=clock.step, validation=validate(trainer.loss, checks))
+            log(step=clock.step, validation=validate(trainer.plain, checks))
         if time.monotonic() - polled > 45:
             if batches.store.poll(most=200):
                 batches.refresh()

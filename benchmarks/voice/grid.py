@@ -59,7 +59,8 @@ def errors_of(job: tuple[dict[str, float], tuple[Prompt, ...], int, str]) -> lis
     found = []
     for seed in range(n_seeds):
         utterances = [Utterance(id=p.id, text=p.text, seed=seed) for p in prompts]
-        clips = [audio.samples for audio in built.synthesizer.synthesize(utterances)]
+        batches = (utterances[i : i + BATCH] for i in range(0, len(utterances), BATCH))
+        clips = [a.samples for batch in batches for a in built.synthesizer.synthesize(batch)]
         heard = _ear(device).transcribe(clips)
         found += [count_word_errors(p.reference, h) for p, h in zip(prompts, heard, strict=True)]
     return found
