@@ -3,8 +3,9 @@
     python -m benchmarks.gate.classify --device cuda:0 --out DIR --minutes 4
 
 Every configuration speaks the same 252 prompts with two seeds, and is scored as in a sweep, except
-that words are heard in batches (``hearing``). Ends in time with what it has, and goes on from there
-when run again. Writes ``classify.jsonl.gz``; ``benchmarks.gate.confusion`` judges it.
+that words (``hearing``) and DNSMOS (``opinion``) are taken in batches on the device. Ends in time
+with what it has, and goes on from there when run again. Writes ``classify.jsonl.gz``;
+``benchmarks.gate.confusion`` judges it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 from benchmarks.gate.collection import FILE, Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
 from benchmarks.gate.hearing import BatchedEar, compare_words
+from benchmarks.gate.opinion import BatchedDnsmos, compare_opinions, is_fit
 from benchmarks.gate.pool import PROMPTS
 from benchmarks.gate.scorefile import ScoreFileError
 from benchmarks.gate.scoring import write_clips
@@ -65,10 +67,12 @@ class Said:
     name: str
     clips: tuple[Clip, ...] = ()
     transcripts: tuple[str, ...] = ()
+    opinions: tuple[dict[str, float], ...] = ()
     refused: str = ""
     failed: str = ""
     spoke_s: float = 0.0
     heard_s: float = 0.0
+    scored_s: float = 0.0
 
 
 def utterances(n: int) -> tuple[Prompt, ...]:
@@ -83,8 +87,13 @@ def _ear(device: str) -> BatchedEar:
     return BatchedEar(device)
 
 
+@cache
+def _dnsmos(device: str) -> BatchedDnsmos:
+    return BatchedDnsmos(device)
+
+
 def speak(job: Job) -> Said:
-    """Speak one configuration and hear it; runs in a process of its own."""
+    """Speak one configuration, hear and score it; runs in a process of its own."""
     from tts.errors import InapplicableError
 
     began = time.perf_counter()
@@ -92,6 +101,8 @@ def speak(job: Job) -> Said:
         spoken = list(speak_options(job.prompts, SEED, CONFIGURATIONS[job.name], job.device))
         spoke_s = time.perf_counter() - began
         heard = _ear(job.device).transcribe([s.samples for s in spoken])
+        heard_s = time.perf_counter() - began - spoke_s
+        opinions = opinions_of(spoken, _dnsmos(job.device))
     except InapplicableError as error:
         return Said(name=job.name, refused=str(error))
     except Exception as error:  # noqa: BLE001 - one broken configuration must not end the rest
@@ -100,9 +111,18 @@ def speak(job: Job) -> Said:
         name=job.name,
         clips=tuple(_write(job, spoken)),
         transcripts=tuple(heard),
+        opinions=opinions,
         spoke_s=spoke_s,
-        heard_s=time.perf_counter() - began - spoke_s,
+        heard_s=heard_s,
+        scored_s=time.perf_counter() - began - spoke_s - heard_s,
     )
+
+
+def opinions_of(spoken: Sequence[Spoken], dnsmos: BatchedDnsmos) -> tuple[dict[str, float], ...]:
+    """Return the DNSMOS of each utterance; empty where there is nothing to score."""
+    fit = [i for i, item in enumerate(spoken) if is_fit(item.samples)]
+    found = dict(zip(fit, dnsmos.score([spoken[i].samples for i in fit]), strict=True))
+    return tuple(found.get(i, {}) for i in range(len(spoken)))
 
 
 def _write(job: Job, spoken: Sequence[Spoken]) -> list[Clip]:
@@ -111,11 +131,17 @@ def _write(job: Job, spoken: Sequence[Spoken]) -> list[Clip]:
     return write_clips(folder, job.prompts, spoken)
 
 
-def with_words(scores: UtteranceScores, reference: str, heard: str) -> UtteranceScores:
-    """Add to an utterance's scores what was heard, as the judge would."""
+def completed(
+    scores: UtteranceScores, reference: str, heard: str, opinion: Mapping[str, float]
+) -> UtteranceScores:
+    """Add to an utterance's scores what was heard and how it sounds, as the judge would."""
     errors, words = count_word_errors(reference, heard)
     trips = transcript_trips(heard, reference, Limits())
-    return replace(scores, wer_errors=errors, wer_words=words, guards=(*scores.guards, *trips))
+    failures = {**scores.failures} if opinion else {**scores.failures, "dnsmos": "unfit audio"}
+    return replace(
+        scores, wer_errors=errors, wer_words=words, guards=(*scores.guards, *trips),
+        failures=failures, **{f"dnsmos_{name}": value for name, value in opinion.items()},
+    )  # fmt: skip
 
 
 def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline: float) -> None:
@@ -139,13 +165,17 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
         began = time.perf_counter()
         found = judge.score(item.clips, on_progress=watch)
         scores = [
-            with_words(s, clip.reference, heard)
-            for s, clip, heard in zip(found, item.clips, item.transcripts, strict=True)
+            completed(s, clip.reference, heard, opinion)
+            for s, clip, heard, opinion in zip(
+                found, item.clips, item.transcripts, item.opinions, strict=True
+            )
         ]
         if item.name == BASELINE:
             collection.header["same_words"] = compare_words(item.clips, item.transcripts)
+            collection.header["same_dnsmos"] = compare_opinions(item.clips, item.opinions)
         spent = {
-            "speak": item.spoke_s, "hear": item.heard_s, "score": time.perf_counter() - began,
+            "speak": item.spoke_s, "hear": item.heard_s, "dnsmos": item.scored_s,
+            "guards": time.perf_counter() - began,
         }  # fmt: skip
         collection.add(item.name, scores, spent)
         for clip in item.clips:
@@ -187,7 +217,10 @@ def run(args: argparse.Namespace, judge: Judge) -> Collection:
             "judge": judge.provenance(),
         }
         options = dict(CONFIGURATIONS)
-        header = {**provenance(), "identity": identity, "options": options, "same_words": None}
+        header = {
+            **provenance(), "identity": identity, "options": options, "same_words": None,
+            "same_dnsmos": None,
+        }  # fmt: skip
         collection = Collection(args.out / FILE, header)
         jobs = [
             Job(name=name, prompts=prompts, device=args.device, folder=Path(folder))
@@ -214,7 +247,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="of the judge; 0 leaves some cores")
     args = parser.parse_args()
     workers = args.workers or max(1, len(os.sched_getaffinity(0)) - args.speakers)
-    with Judge("embedded", workers, metrics=("guards", "dnsmos")) as judge:
+    with Judge("embedded", workers, metrics=("guards",)) as judge:
         try:
             collection = run(args, judge)
         except ScoreFileError as error:
@@ -222,7 +255,8 @@ def main() -> None:
     left = collection.missing()
     print(
         f"{len(collection.scores)} configurations scored, {len(left)} left; words as the judge's "
-        f"own ear heard them: {collection.header['same_words']}"
+        f"own ear heard them: {collection.header['same_words']}; DNSMOS beside the judge's own: "
+        f"{collection.header['same_dnsmos']}"
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks.gate.configurations import CONFIGURATIONS
 from evaluation.scores import UtteranceScores
 
 FILE = "classify.jsonl.gz"
+KEPT = ("refused", "seconds", "same_words", "same_dnsmos")
 
 Header = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Collection:
                 raise scorefile.ScoreFileError(
                     f"{path} is of another voice, judge or device: remove it or change --out"
                 )
-            self.header |= {key: known[key] for key in ("refused", "seconds", "same_words")}
+            self.header |= {key: known[key] for key in KEPT if key in known}
 
     def missing(self) -> list[str]:
         """Return what is not there yet; what was refused will be refused again."""

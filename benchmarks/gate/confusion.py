@@ -184,6 +184,7 @@ def main() -> None:
         "scored_with": {key: header[key] for key in ("commit", "gpu", "cpu", "n_cpus", "versions")},
         "identity": header["identity"],
         "same_words": header["same_words"],
+        "same_dnsmos": header.get("same_dnsmos"),
         "refused": header["refused"],
         "failed": header["failed"],
         "n": args.n,
