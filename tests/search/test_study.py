@@ -18,7 +18,7 @@ import pytest
 from evaluation.scores import Clip, UtteranceScores
 from search.armed import ARMING
 from search.commands.studies import load_study
-from search.config import SweepConfig, load_config
+from search.config import SweepConfig
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.events import Event, Notice, PhaseStarted, TrialFinished, TrialStarted
 from search.record import SweepResult, TrialRecord, read_records
@@ -40,21 +40,17 @@ recipes: [compiled]
 """
 
 
+def lines(further: str) -> str:
+    """Return ``SWEEP`` with further lines, which take the place of those of the same key."""
+    keys = {line.partition(":")[0] for line in further.splitlines()}
+    kept = [line for line in SWEEP.splitlines() if line.partition(":")[0] not in keys]
+    return "\n".join([*kept, further]) + "\n"
+
+
 @pytest.fixture
-def sweep(tmp_path: Path) -> Callable[[str], SweepConfig]:
+def sweep(toy_sweep: Callable[[str], SweepConfig]) -> Callable[[str], SweepConfig]:
     """Return a function from further YAML lines to a configuration."""
-    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
-    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
-    (tmp_path / "prompts.tsv").write_text(table)
-
-    def make(further: str) -> SweepConfig:
-        path = tmp_path / "sweep.yaml"
-        keys = {line.partition(":")[0] for line in further.splitlines()}
-        lines = [line for line in SWEEP.splitlines() if line.partition(":")[0] not in keys]
-        path.write_text("\n".join([*lines, further]) + "\n")
-        return load_config(path)
-
-    return make
+    return lambda further: toy_sweep(lines(further))
 
 
 def run(
