@@ -16,7 +16,7 @@ sweep: setup
 	$(BIN)/mosgate sweep $(CONFIG)
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
@@ -32,9 +32,11 @@ ui: setup
 	@.ci/preflight $(PYTHON) $(CXX)
 	@echo "setup 1/3  a fresh .venv with the tools that build packages"
 	@$(PYTHON) -m venv --clear .venv
-	@$(PIP) install --require-hashes -r requirements-build.lock
+	@$(PIP) install --no-compile --require-hashes -r requirements-build.lock
 	@echo "setup 2/3  the pinned packages (3 GB to download once, a few minutes)"
-	@$(PIP) install --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
+	@$(PIP) install --no-compile --require-hashes --no-build-isolation --use-pep517 \
+		-r requirements.lock
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib || true  # pip would use one core
 	@touch $@
 
 .venv/.done: .venv/.packages pyproject.toml

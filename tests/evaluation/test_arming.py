@@ -13,60 +13,17 @@ from pathlib import Path
 import pytest
 
 from evaluation.arming import Arming, arm
-from evaluation.audio import read_clip
 from evaluation.canaries import CANARIES, select
 from evaluation.judge import Judge
-from evaluation.metrics.base import MetricSettings, Subject
-from evaluation.metrics.guards import GuardMetric
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.statistics import required_n
 from evaluation.verdict import GateConfig
+from tests.evaluation.ears import UNSEEN, Ears
 from tests.evaluation.sounds import voice, write
 
 SPEECH = Path(__file__).parent / "speech"
 N = 16
 DAMAGES = tuple(canary.name for canary in CANARIES if not canary.harmless)
-UNSEEN = ("low_pass", "reversed")
-"""Damage that no guard notices: the networks and the recogniser must."""
-
-
-class Ears:
-    """Real guards on the real copies; MOS and words from the name of the canary.
-
-    Args:
-        deaf_to: Canaries on which MOS and words are as good as ever.
-        touchy: Canaries on which they are bad.
-    """
-
-    def __init__(self, deaf_to: Sequence[str] = (), touchy: Sequence[str] = ()) -> None:
-        self.bad = (set(UNSEEN) | set(touchy)) - set(deaf_to)
-        self.asked: list[tuple[str, str]] = []
-        self.places: set[Path] = set()
-        self.guards = GuardMetric(MetricSettings(asr="none"))
-
-    def score(
-        self, clips: Sequence[Clip], *, metrics: Sequence[str] | None = None
-    ) -> list[UtteranceScores]:
-        return [self.one(clip, metrics) for clip in clips]
-
-    def one(self, clip: Clip, metrics: Sequence[str] | None) -> UtteranceScores:
-        name = clip.wav_path.parent.name
-        self.asked.append((name, "all" if metrics is None else ",".join(metrics)))
-        self.places.add(clip.wav_path.parent.parent)
-        samples = read_clip(clip.wav_path)
-        values = dict(self.guards(Subject(clip=clip, samples=samples)))
-        found = scored(clip.utterance_id, 2.2 if name in self.bad else 3.0)
-        if metrics is not None:
-            found = UtteranceScores(utterance_id=clip.utterance_id)
-        return dataclasses.replace(found, duration_s=len(samples) / 16_000, **values)  # type: ignore[arg-type]
-
-
-def scored(name: str, mos: float, errors: int = 0) -> UtteranceScores:
-    mos += sum(name.encode()) % 7 / 100
-    return UtteranceScores(
-        utterance_id=name, duration_s=2.0, dnsmos_ovrl=mos, dnsmos_p808=mos + 0.3,
-        wer_errors=errors, wer_words=8, noise_floor_dbfs=-65.0,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

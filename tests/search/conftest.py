@@ -1,13 +1,16 @@
-"""Folders that several commands are tried on."""
+"""Folders that several commands are tried on, and a sweep of a few prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from search.config import SweepConfig
 from search.record import TrialRecord
 from tests.search import record_fixtures as fixtures
+from tests.search import toy
 
 
 @pytest.fixture
@@ -26,3 +29,9 @@ def studies(tmp_path: Path) -> Path:
 
 def _renamed(record: TrialRecord, study: str) -> TrialRecord:
     return TrialRecord.from_json(record.to_json().replace('"study": "toy"', f'"study": "{study}"'))
+
+
+@pytest.fixture
+def toy_sweep(tmp_path: Path) -> Callable[[str], SweepConfig]:
+    """Return a function from the lines of ``sweep.yaml``, beside its prompts, to what it says."""
+    return lambda lines: toy.sweep(tmp_path, lines)

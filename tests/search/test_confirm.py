@@ -1,139 +1,27 @@
-"""The second hearing: who is heard, whose turn it is, what stands, what a kill leaves."""
+"""The second hearing: who is heard, whose turn it is, what a kill leaves."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Literal
 
 import pytest
 
-from search.config import SweepConfig
-from search.confirm import Confirmer
-from search.events import ConfirmStarted, Event
+from search.events import ConfirmStarted
 from search.prompts import PromptSet
-from search.record import Confirmation, Failure, TrialRecord
-from search.sections import ConfirmConfig, PromptsConfig
+from search.record import Confirmation, TrialRecord
 from search.space import Candidate
-from search.standing import Standing, best_standing, few, read_confirmation, stands
-from search.trial import BudgetOverError
-from tests.search.test_record import make
+from search.standing import few, read_confirmation, stands
+from tests.search.confirm_fixtures import (
+    FAST,
+    FASTER,
+    METRIC,
+    SLOW,
+    Ending,
+    FakeRunner,
+    confirmer,
+    contender,
+)
 from tts.options import Options
-from tts.types import Utterance
-
-PHASES = {"load": 2.0, "compile": 3.0, "measure": 5.0, "synthesize": 20.0, "judge": 10.0}
-METRIC = "latency_p50_s"
-BASELINE = make(
-    number=0, digest="b" * 16, options=Options().to_mapping(), phases=PHASES,
-    metrics={METRIC: 1.0},
-)  # fmt: skip
-FAST, FASTER = (Options(compile=c) for c in ("default", "max-autotune"))
-REJECTED = "rejected"  # at the token level: nothing is heard and nothing timed
-SLOW = Failure(phase="synthesize", kind="timeout", message="too slow")
-OUT_OF_MEMORY = Failure(phase="synthesize", kind="oom", message="3 GiB asked")
-Ending = float | Failure | Literal["rejected"]
-
-
-def unseen(config: SweepConfig) -> PromptSet:
-    """Return as many prompts as the confirmation asks for."""
-    names = [f"u{i}" for i in range(config.confirm.n)]
-    return PromptSet(
-        utterances=tuple(Utterance(id=name, text=f"la {name}", seed=0) for name in names),
-        references=dict.fromkeys(names, "la"),
-    )
-
-
-def contender(options: Options, seconds: float) -> TrialRecord:
-    return make(
-        number=1, digest=options.digest, options=options.to_mapping(),
-        metrics={METRIC: seconds}, phases=PHASES,
-    )  # fmt: skip
-
-
-class Accounts:
-    """A folder that knows whose time is running."""
-
-    def __init__(self) -> None:
-        self.account, self.removed, self.trials = "search", list[str](), Path()
-
-    def spend_on(self, account: str) -> None:
-        self.account = account
-
-    def accounts(self) -> dict[str, float]:
-        return {"search": 0.0, "confirm": 0.0}
-
-    def remove_trial(self, name: str) -> None:
-        self.removed.append(name)
-
-
-class FakeRunner:
-    """Answers each process with the next ending of its options; the time is over after them."""
-
-    def __init__(
-        self,
-        latencies: dict[Options, list[Ending]],
-        *,
-        statuses: dict[Options, str] | None = None,
-        **confirm: int,
-    ) -> None:
-        self.config = SweepConfig(
-            study="a", prompts=PromptsConfig(path="p"),
-            confirm=ConfirmConfig(**{"pairs": 1, "n": 8, **confirm}),  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.latencies, self.statuses = latencies, statuses or {}
-        self.ran, self.records = list[Options](), list[TrialRecord]()
-        self.drafts = dict[str, TrialRecord]()
-        self.folder, self.told = Accounts(), list[Event]()
-        self.on_event = self.told.append
-
-    def digest(self, options: Options, prompts: object) -> str:
-        assert isinstance(prompts, PromptSet)
-        return f"confirm-{options.digest}-{len(prompts.utterances)}"
-
-    def known(self, digest: str) -> TrialRecord | None:
-        return next((r for r in self.records if r.digest == digest), None)
-
-    def draft(self, digest: str) -> TrialRecord | None:
-        return self.drafts.get(digest)
-
-    def attempt(
-        self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
-    ) -> TrialRecord:
-        assert self.folder.account == "confirm"
-        options, n = candidate.options, len(prompts.utterances)
-        if not self.latencies[options]:
-            raise BudgetOverError("the confirmation's time is over")
-        self.ran.append(options)
-        ending = self.latencies[options].pop(0)
-        found = make(
-            role=role, digest=self.digest(options, prompts), options=options.to_mapping(),
-            number=10 + len(self.ran), metrics={}, verdict=None,
-        )  # fmt: skip
-        if isinstance(ending, Failure):
-            return replace(found, status="infeasible", failure=ending)
-        if ending == REJECTED:
-            return replace(found, verdict={"status": "FAIL", "n": 0})
-        status = self.statuses.get(options, "PASS")
-        judged = {"planned": [n], "looks": [{"n": n, "status": status}], "n_spoken": n}
-        verdict = {"status": status, "n": n}
-        return replace(found, metrics={METRIC: ending}, verdict=verdict, judged=judged)
-
-    def put_off(self, record: TrialRecord) -> TrialRecord:
-        self.drafts[record.digest] = record
-        return record
-
-    def keep(self, record: TrialRecord) -> TrialRecord:
-        self.drafts.pop(record.digest, None)
-        self.records.append(record)
-        return record
-
-
-def confirmer(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> Confirmer:
-    monkeypatch.setattr("search.confirm.confirm_prompts", unseen)
-    found = Confirmer(runner, BASELINE)  # type: ignore[arg-type]
-    monkeypatch.setattr(found, "reference", lambda base: SimpleNamespace())
-    return found
 
 
 def test_baseline_and_contender_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,25 +155,6 @@ def test_a_kill_loses_no_hearing_and_no_turn(n_done: int, monkeypatch: pytest.Mo
     assert runner.drafts == {}
 
 
-def test_a_confirmation_on_fewer_utterances_does_not_replace_one_on_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    runner = FakeRunner({})
-    turns = {"turns_winner_latency_p50_s": {"unit": "", "samples": [0.5]}}
-    runner.records.append(
-        make(
-            role="confirm",
-            digest="c" * 16,
-            options=FAST.to_mapping(),
-            measurements=turns,
-            verdict={"status": "FAIL", "n": 16},
-            judged={"planned": [8, 16, 64]},
-        )
-    )
-    standing = confirmer(runner, monkeypatch).first_to_stand([contender(FAST, 0.5)])
-    assert (standing.winner, standing.unconfirmed, runner.ran) == (None, None, [])
-
-
 def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -296,20 +165,6 @@ def test_a_baseline_that_fails_on_unseen_prompts_confirms_and_spoils_nothing(
     assert (runner.records, len(runner.folder.removed)) == ([], 1)
     said = "the baseline failed on the unseen prompts (timeout in synthesize: too slow)"
     assert standing.why.startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("speedup", "status", "expected"),
-    [(2.0, "PASS", True), (2.0, "UNDECIDED", False), (2.0, "FAIL", False), (2.0, None, False),
-     (2.0, "UNARMED", False), (1.0, "PASS", False), (0.0, None, False)],
-)  # fmt: skip
-def test_what_stands(speedup: float, status: str | None, expected: bool) -> None:
-    confirmation = Confirmation(
-        digest="a", metric=METRIC, baseline_samples=(), winner_samples=(),
-        speedup=speedup, speedup_low=speedup, speedup_high=speedup,
-        verdict=None if status is None else {"status": status},
-    )  # fmt: skip
-    assert stands(confirmation) is expected
 
 
 def test_one_that_misses_a_service_level_there_does_not_stand(
@@ -333,101 +188,7 @@ def test_one_that_misses_a_service_level_there_does_not_stand(
     assert not stands(replace(refuted, speedup=2.0))
 
 
-FAILED = Failure(phase="load", kind="crash", message="died of SIGBUS")
-
-
-@pytest.mark.parametrize(
-    ("ending", "remedy"),
-    [
-        (SLOW, " with more time, such as --set deadlines.synthesize=600"),
-        (FAILED, ""),
-    ],
-)
-def test_a_failure_from_outside_refutes_nobody(
-    ending: Failure, remedy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Unlucky(FakeRunner):
-        def attempt(
-            self, candidate: Candidate, role: str, prompts: PromptSet, reference: object
-        ) -> TrialRecord:
-            found = super().attempt(candidate, role, prompts, reference)
-            return replace(found, status="failed") if found.failure == FAILED else found
-
-    runner, found = Unlucky({Options(): [1.0], FAST: [ending, 0.5]}), contender(FAST, 0.5)
-    standing = confirmer(runner, monkeypatch).first_to_stand([found])
-    assert (standing.winner, standing.unconfirmed) == (None, found)
-    said = f"{ending.kind} in {ending.phase}: {ending.message}"
-    again = f"run the same command again{remedy}"
-    assert standing.why == f"trial 1 failed on the unseen prompts ({said}): {again}"
-    assert (len(runner.records), len(runner.folder.removed), runner.drafts) == (1, 1, {})
-    assert sit(runner, monkeypatch, found, 8).winner == found
-
-
-def test_an_earlier_record_of_a_failure_from_outside_refutes_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    runner, found = FakeRunner({Options(): [1.0], FAST: [0.5]}), contender(FAST, 0.5)
-    turns = {f"turns_winner_{METRIC}": {"unit": "", "samples": []}}
-    runner.records.append(
-        make(
-            role="confirm",
-            options=FAST.to_mapping(),
-            measurements=turns,
-            verdict=None,
-            status="infeasible",
-            failure=SLOW,
-            judged={"planned": [8]},
-        )
-    )
-    assert sit(runner, monkeypatch, found, 8).winner == found
-
-
 def test_its_time_is_estimated_by_what_trials_took(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both load and are timed three times, 10 s each, and speak eight for the one they spoke."""
     asked = confirmer(FakeRunner({}, pairs=3), monkeypatch)
     assert asked.cost_s(contender(FAST, 0.5)) == 2 * (3 * 10 + 8 * 30)
-
-
-def sit(
-    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, found: TrialRecord, n: int
-) -> Standing:
-    """Confirm on ``n`` utterances; what the records alone say of it must be the same."""
-    runner.config = replace(runner.config, confirm=replace(runner.config.confirm, n=n))
-    standing = confirmer(runner, monkeypatch).first_to_stand([found])
-    everything = [BASELINE, found, *runner.records]
-    assert best_standing([METRIC], everything, BASELINE, runner.config.confirm) == standing
-    return standing
-
-
-@pytest.mark.parametrize("ending", [REJECTED, OUT_OF_MEMORY])
-def test_one_that_breaks_on_more_utterances_no_longer_stands_on_few(
-    ending: Ending, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner, found = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5, ending]}), contender(FAST, 0.5)
-    assert sit(runner, monkeypatch, found, 8).winner == found
-    assert sit(runner, monkeypatch, found, 16) == Standing()
-    assert runner.records[-1].judged["planned"] == [16]
-    assert sit(runner, monkeypatch, found, 8) == Standing()
-
-
-def test_one_that_is_refuted_on_more_utterances_no_longer_stands_on_few(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    runner, found = FakeRunner({Options(): [1.0, 1.0], FAST: [0.5, 0.5]}), contender(FAST, 0.5)
-    assert sit(runner, monkeypatch, found, 8).winner == found
-    runner.statuses[FAST] = "FAIL"
-    assert sit(runner, monkeypatch, found, 16) == Standing()
-    assert sit(runner, monkeypatch, found, 8) == Standing()
-    assert len(runner.ran) == 4
-
-
-@pytest.mark.parametrize("n", [16, 0])
-def test_one_confirmed_on_fewer_than_are_asked_for_is_unconfirmed(
-    n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The time is over before it is heard on more, or nobody is to be heard."""
-    runner, found = FakeRunner({Options(): [1.0], FAST: [0.5]}), contender(FAST, 0.5)
-    assert sit(runner, monkeypatch, found, 8).winner == found
-    standing = sit(runner, monkeypatch, found, n)
-    assert (standing.winner, standing.confirmation, standing.unconfirmed) == (None, None, found)
-    assert sit(runner, monkeypatch, found, 8).winner == found

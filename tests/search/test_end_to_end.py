@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from search import cli
 from search.export import verify
 from search.tracking import database_uri
-from tests.search import fakes
+from tests.search import fakes, toy
 from tests.search.command_line import ROOM
 
 pytestmark = [
@@ -46,11 +46,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
-    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
-    (tmp_path / "prompts.tsv").write_text(table, encoding="utf-8")
-    (tmp_path / "toy.yaml").write_text(SWEEP, encoding="utf-8")
-    return ["sweep", str(tmp_path / "toy.yaml"), "--root", str(tmp_path / "runs")]
+    toy.sweep(tmp_path, SWEEP)
+    return ["sweep", str(tmp_path / "sweep.yaml"), "--root", str(tmp_path / "runs")]
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:

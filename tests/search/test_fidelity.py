@@ -12,7 +12,6 @@ import pytest
 
 from evaluation.gate import GateConfig
 from search import facts, fidelity, judging
-from search.config import load_config
 from search.errors import InfrastructureError
 from search.job import Job
 from search.judging import Brief
@@ -23,7 +22,7 @@ from search.rejections import rejection_counts
 from search.scoring import Scoring
 from search.study import run_sweep
 from search.trial import Outcome, Trial
-from tests.search import fakes
+from tests.search import fakes, toy
 from tests.search.test_trial import DEADLINES
 from tts.options import Options, Sampling
 from tts.types import GivenSentence, LogProbs, Utterance
@@ -197,17 +196,14 @@ def test_a_model_that_tells_no_probabilities_is_recorded_as_not_screened(tmp_pat
 
 @pytest.mark.slow
 def test_a_sweep_records_what_the_token_level_rejected_and_goes_on(tmp_path: Path) -> None:
-    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
-    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
-    (tmp_path / "prompts.tsv").write_text(table)
-    (tmp_path / "sweep.yaml").write_text(
+    config = toy.sweep(
+        tmp_path,
         "study: a\nmodel: tests.search.fakes:FakeVoice\ndevice: cpu\n"
         "prompts: {path: prompts.tsv, n: 9}\nconfirm: {n: 0}\nrecipes: []\n"
         "slo: {latency_p95_s: 50}\n"
         "space: {precision: [fp32], quantization: [none], attention: [math], compile: [none],\n"
-        f"  kv_cache: [dynamic], temperature: [{fakes.FINE}, {fakes.BABBLE}]}}\n"
+        f"  kv_cache: [dynamic], temperature: [{fakes.FINE}, {fakes.BABBLE}]}}\n",
     )
-    config = load_config(tmp_path / "sweep.yaml")
     for _ in range(2):  # the second sitting finds everything there
         result = run_sweep(
             config, root=tmp_path / "runs", on_event=lambda event: None, scorer=fakes.FakeScorer()

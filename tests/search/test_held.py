@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from search.config import load_config
 from search.events import Event, TrialStarted
+from tests.search import toy
 from tests.search.test_study import RUN, run, told
 from tests.search.test_trial import working_in
 
@@ -51,11 +51,7 @@ def say""",
 def test_kill_9_while_the_child_is_held_leaves_no_process_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
-    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
-    (tmp_path / "prompts.tsv").write_text(table)
-    (tmp_path / "sweep.yaml").write_text(SWEEP)
-    config, root = load_config(tmp_path / "sweep.yaml"), tmp_path / "mlruns"
+    config, root = toy.sweep(tmp_path, SWEEP), tmp_path / "mlruns"
     command = [sys.executable, "-c", HELD, str(tmp_path / "sweep.yaml"), str(root)]
     child = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

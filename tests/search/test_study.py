@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,13 @@ import pytest
 from evaluation.scores import Clip, UtteranceScores
 from search.armed import ARMING
 from search.commands.studies import load_study
-from search.config import SweepConfig, load_config
+from search.config import SweepConfig
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.events import Event, Notice, PhaseStarted, TrialFinished, TrialStarted
 from search.record import SweepResult, TrialRecord, read_records
 from search.sampler import DIGEST
 from search.study import run_sweep
-from tests.search import fakes
+from tests.search import fakes, toy
 from tests.search.test_trial import working_in
 
 SWEEP = f"""
@@ -40,21 +41,17 @@ recipes: [compiled]
 """
 
 
+def lines(further: str) -> str:
+    """Return ``SWEEP`` with further lines, which take the place of those of the same key."""
+    keys = {line.partition(":")[0] for line in further.splitlines()}
+    kept = [line for line in SWEEP.splitlines() if line.partition(":")[0] not in keys]
+    return "\n".join([*kept, further]) + "\n"
+
+
 @pytest.fixture
-def sweep(tmp_path: Path) -> Callable[[str], SweepConfig]:
+def sweep(toy_sweep: Callable[[str], SweepConfig]) -> Callable[[str], SweepConfig]:
     """Return a function from further YAML lines to a configuration."""
-    rows = [f"p{i:02d}\tall\tsay la {i}\tsay la" for i in range(20)]
-    table = "\n".join(["id\tstratum\ttext\treference", *rows]) + "\n"
-    (tmp_path / "prompts.tsv").write_text(table)
-
-    def make(further: str) -> SweepConfig:
-        path = tmp_path / "sweep.yaml"
-        keys = {line.partition(":")[0] for line in further.splitlines()}
-        lines = [line for line in SWEEP.splitlines() if line.partition(":")[0] not in keys]
-        path.write_text("\n".join([*lines, further]) + "\n")
-        return load_config(path)
-
-    return make
+    return lambda further: toy_sweep(lines(further))
 
 
 def run(
@@ -72,6 +69,21 @@ def told(root: Path) -> list[str]:
     found = [t.user_attrs[DIGEST] for t in study.trials if DIGEST in t.user_attrs]
     study._storage.remove_session()
     return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a sweep's baseline and its recipe, once for all that begin after them."""
+    folder = tmp_path_factory.mktemp("two_trials")
+    result = run(toy.sweep(folder, lines("budget: {max_trials: 2}")), folder / "mlruns")
+    assert [record.role for record in result.records] == ["baseline", "recipe"]
+    return folder / "mlruns"
+
+
+@pytest.fixture
+def begun(two_trials: Path, tmp_path: Path) -> Path:
+    """Return a root where a sitting before this one has run the first two trials."""
+    return Path(shutil.copytree(two_trials, tmp_path / "mlruns"))
 
 
 @pytest.mark.slow
@@ -145,7 +157,8 @@ def kill_at(tmp_path: Path, moment: str) -> None:
 def test_the_same_command_goes_on_after_kill_9(
     tmp_path: Path, sweep: Callable[[str], SweepConfig], phase: str, number: int
 ) -> None:
-    killed = sweep("budget: {max_trials: 4}")
+    n = number + 2  # the killed one, and one after it
+    killed = sweep(f"budget: {{max_trials: {n}}}")
     kill_at(tmp_path, f"PhaseStarted {number} {phase}")
     root = tmp_path / "mlruns"
     before = {p: p.read_bytes() for p in (root / "a" / "trials").glob("*/record.json")}
@@ -162,9 +175,9 @@ def test_the_same_command_goes_on_after_kill_9(
             started.append(event.number)
 
     result = run(killed, root, note)
-    assert started == list(range(number, 4))
-    assert [r.number for r in result.records] == [0, 1, 2, 3]
-    assert len({r.digest for r in result.records}) == 4
+    assert started == list(range(number, n))
+    assert [r.number for r in result.records] == list(range(n))
+    assert len({r.digest for r in result.records}) == n
     assert {p: p.read_bytes() for p in before} == before
     assert told(root) == sorted(r.digest for r in result.records)
     assert sorted(p.name for p in (root / "a" / "trials").iterdir()) == [
@@ -174,22 +187,22 @@ def test_the_same_command_goes_on_after_kill_9(
 
 @pytest.mark.slow
 def test_nothing_wins_when_the_confirmations_time_is_over_first(
-    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+    begun: Path, sweep: Callable[[str], SweepConfig]
 ) -> None:
     config = sweep("budget: {max_trials: 2}\nconfirm: {n: 9, pairs: 2, seconds: 1}")
-    result = run(config, tmp_path / "mlruns")
+    result = run(config, begun)
     assert [r.role for r in result.records] == ["baseline", "recipe"]
     assert (result.winner, result.unconfirmed) == (None, result.records[1])
     assert "--set confirm.seconds=2" in result.not_confirmed
-    shown, _ = load_study(tmp_path / "mlruns", "a")
+    shown, _ = load_study(begun, "a")
     assert dataclasses.replace(shown, wall_s=result.wall_s) == result
 
 
 @pytest.mark.slow
 def test_a_confirmation_that_was_killed_hears_and_times_nothing_twice(
-    tmp_path: Path, sweep: Callable[[str], SweepConfig]
+    tmp_path: Path, begun: Path, sweep: Callable[[str], SweepConfig]
 ) -> None:
-    root = tmp_path / "mlruns"
+    root = begun
     config = sweep("budget: {max_trials: 2}\nconfirm: {n: 9, pairs: 2}")
     kill_at(tmp_path, "PhaseStarted 4 compile")  # in the first turn, when both have been heard
     assert [r.number for r in read_records(root / "a")] == [0, 1, 2]

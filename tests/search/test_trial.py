@@ -28,7 +28,8 @@ from tts.types import Utterance
 
 PHASES = ("load", "compile", "fidelity", "measure", "render", "synthesize")
 DEADLINES = dict.fromkeys(PHASES, 50.0)
-UTTERANCES = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(9))
+SIXTY = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(60))
+UTTERANCES = SIXTY[:9]
 
 
 @pytest.fixture
@@ -141,13 +142,19 @@ def test_a_hang_ends_at_the_phases_deadline(tmp_path: Path, scoring: Scoring, fa
     assert (outcome.status, outcome.attempts) == ("infeasible", 1)
 
 
-def test_a_hopeless_candidate_is_stopped_early(tmp_path: Path, scoring: Scoring) -> None:
-    for name in ("baseline", "poor"):
-        (tmp_path / name).mkdir()
-    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(60))
-    base = run(tmp_path / "baseline", scoring, utterances=many)
-    reference = Reference(scores=base.scores)
-    poor = run(tmp_path / "poor", scoring, fakes.POOR, utterances=many, reference=reference)
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """A baseline heard on sixty utterances, for all that are held to it."""
+    with Scoring(fakes.FakeScorer()) as scoring:
+        return Reference(
+            scores=run(tmp_path_factory.mktemp("baseline"), scoring, utterances=SIXTY).scores
+        )
+
+
+def test_a_hopeless_candidate_is_stopped_early(
+    tmp_path: Path, scoring: Scoring, sixty: Reference
+) -> None:
+    poor = run(tmp_path, scoring, fakes.POOR, utterances=SIXTY, reference=sixty)
     assert poor.status == "completed"
     assert poor.verdict is not None
     assert poor.verdict.status == "FAIL"
@@ -177,20 +184,13 @@ class SlowScorer(fakes.FakeScorer):
 
 
 def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
-    tmp_path: Path,
+    tmp_path: Path, sixty: Reference
 ) -> None:
-    for name in ("baseline", "same"):
-        (tmp_path / name).mkdir()
-    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(30))
     scorer, holds = SlowScorer(), list[bool]()
     with Scoring(scorer) as scoring:
-        base = run(tmp_path / "baseline", scoring, utterances=many, overlap=False)
-        reference = Reference(scores=base.scores)
-        scorer.counts.clear()
-        scoring.known.clear()
         same = run(
-            tmp_path / "same", scoring, utterances=many, reference=reference, overlap=False,
-            deadlines={"synthesize": 20.0}, on_hold=holds.append,
+            tmp_path, scoring, utterances=SIXTY[:30], reference=Reference(scores=sixty.scores[:30]),
+            overlap=False, deadlines={"synthesize": 20.0}, on_hold=holds.append,
         )  # fmt: skip
     assert holds == [True, False] * 2
     assert same.verdict is not None
@@ -202,15 +202,10 @@ def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
 
 
 def test_a_candidate_that_cannot_win_is_not_judged_to_the_end(
-    tmp_path: Path, scoring: Scoring
+    tmp_path: Path, scoring: Scoring, sixty: Reference
 ) -> None:
-    for name in ("baseline", "slow"):
-        (tmp_path / name).mkdir()
-    many = tuple(Utterance(id=f"p{i}", text="la", seed=i) for i in range(60))
-    base = run(tmp_path / "baseline", scoring, utterances=many)
-    reference = Reference(scores=base.scores)
     slow = run(
-        tmp_path / "slow", scoring, utterances=many, reference=reference,
+        tmp_path, scoring, utterances=SIXTY, reference=sixty,
         surpassed=lambda metrics: f"{len(metrics) > 5} slow",
     )  # fmt: skip
     assert (slow.status, len(slow.scores)) == ("completed", 8)
