@@ -172,7 +172,7 @@ def test_stats_time_the_stages(
 ) -> None:
     voice = speak_with(batch_size=3).synthesizer
     voice.synthesize(utterances)
-    assert set(voice.stats()) == {"prefill_s", "decode_s", "vocoder_s"}
+    assert set(voice.stats()) == {"text_s", "prefill_s", "decode_s", "vocoder_s"}
     assert all(seconds > 0 for seconds in voice.stats().values())
 
 

@@ -13,6 +13,7 @@ import torch
 from tts import compilation
 from tts.attention import only, watch
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+from tts.embedded.decoding import EmbeddedDecoding
 from tts.embedded.forcing import forced
 from tts.embedded.generation import Batch, Generator, Row, Spoken
 from tts.embedded.lm import EOS
@@ -56,7 +57,8 @@ class EmbeddedVoice:
                 f"{len(utterances)} utterances, but batch_size is {self.options.batch_size}"
             )
         self._seconds = {}
-        rows = [_rows(utterance) for utterance in utterances]
+        with self._timed("text_s"):
+            rows = [_rows(utterance) for utterance in utterances]
         spoken = self._speak([row for sentences in rows for row in sentences])
         audios = []
         for utterance, sentences in zip(utterances, rows, strict=True):
@@ -101,6 +103,11 @@ class EmbeddedVoice:
     def stats(self) -> dict[str, float]:
         """Return the seconds of the last ``synthesize`` call, by stage."""
         return dict(self._seconds)
+
+    def decoding(self, utterances: Sequence[Utterance]) -> EmbeddedDecoding:
+        """Begin the first batch of some utterances for a profile; see ``tts.profiled``."""
+        rows = [row for utterance in utterances for row in _rows(utterance)]
+        return EmbeddedDecoding(self.generator, self.vocoder, self.options, rows)
 
     def observed(self) -> dict[str, str]:
         """Return what can only be seen after warm-up, in words for the record.
