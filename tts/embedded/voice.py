@@ -15,8 +15,9 @@ from tts.attention import only, watch
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
 from tts.embedded.decoding import EmbeddedDecoding
 from tts.embedded.forcing import forced
-from tts.embedded.generation import Batch, Generator, Row, Spoken
+from tts.embedded.generation import Batch, Generator
 from tts.embedded.lm import EOS
+from tts.embedded.state import Row, Spoken
 from tts.embedded.text import encode, normalise, split_sentences
 from tts.embedded.vocoder import Vocoder, fade, join, pause
 from tts.errors import TextError
