@@ -11,9 +11,12 @@ from typing import Literal as L
 
 Precision = L["fp32", "tf32", "bf16", "fp16"]
 Quantization = L["none", "int8_weight_only", "int8_dynamic", "int4_weight_only", "fp8"]
-Compile = L["none", "default", "reduce-overhead", "max-autotune"]
-Attention = L["math", "efficient", "flash", "cudnn"]
-KvCache = L["none", "dynamic", "static", "static_int8"]
+Compile = L["none", "default", "reduce-overhead", "max-autotune", "cuda-graph", "fused"]
+Attention = L["math", "efficient", "flash", "cudnn", "flex", "split_k"]
+KvCache = L["none", "dynamic", "static", "bucketed", "static_int8"]
+
+# Caches of the same shapes at many steps, as compiled code, captured graphs and some kernels need.
+STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from torch.profiler import record_function
 
 from tts import costs
 from tts.attention import only
-from tts.embedded.generation import CAPACITY, Batch, Generator
+from tts.embedded.generation import Batch, Generator
+from tts.embedded.memory import CAPACITY
 from tts.embedded.state import Row
 from tts.embedded.vocoder import Vocoder
 from tts.options import Options

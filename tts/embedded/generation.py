@@ -6,7 +6,8 @@ The output head is linear, so ``u + w (c - u)`` is taken on hidden states, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,13 @@ from tts.compilation import GRAPHED, INDUCTOR
 from tts.embedded.lm import BOS, N_SPEECH, NULL, SpeechLM
 from tts.embedded.memory import CAPACITY, Memory, static_cache
 from tts.embedded.state import Row, Spoken, State, cut
-from tts.fused import FusedStep
 from tts.kv_cache import DynamicCache, bucket, causal_mask
 from tts.options import KvCache, Options
 from tts.sampling import Sampler, guide
+
+# Embeddings (lanes, 1, width), positions (lanes, 1) and a static cache: hidden states like the
+# embeddings.
+FusedStep = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Generator:
@@ -98,7 +102,7 @@ class Generator:
             mask = causal_mask(state.positions, n_live) if self.has_mask else None
             hidden = self.lm.decoder(x, state.positions, mask, memory.cache)
         self.draw(state, hidden[:, -1])
-        return hidden[:, -1]  # type: ignore[no-any-return]
+        return hidden[:, -1]
 
     def n_live(self, n_used: int, n_slots: int) -> int:
         """Return how many slots a step reads: few enough shapes to compile, few idle slots."""

@@ -128,11 +128,18 @@ class EmbeddedVoice:
                 batch = Batch(self.generator, self._last_rows)
             with watch() as in_step:
                 batch.advance(1, is_watched=True)
-        fused = "attention_math, fused by the compiler" if self.generator.is_compiled else "none"
         return {
             "attention_prefill": ", ".join(sorted(in_prefill)) or "none",
-            "attention_step": ", ".join(sorted(in_step)) or fused,
+            "attention_step": ", ".join(sorted(in_step)) or self._nameless(),
         }
+
+    def _nameless(self) -> str:
+        """Name the attention of a step in which no operator of that kind was seen."""
+        if self.options.compile == "fused":
+            return "decode_attention, in our fused step"
+        if self.options.attention == "flex":
+            return "flex_attention, compiled"
+        return "attention_math, fused by the compiler" if self.generator.is_compiled else "none"
 
     def _speak(self, rows: Sequence[Row]) -> list[tuple[Spoken, Samples]]:
         """Speak rows in groups of ``batch_size``, those of like length together."""
