@@ -81,7 +81,7 @@ class RowSampling:
         self.values[index] = torch.tensor(values, device=index.device).view(len(values), -1)
 
     def column(self, name: str) -> Tensor:
-        """Return a view of one parameter, shape (rows, 1), float32."""
+        """Return a view of one parameter, shape (rows, 1), float32; top-p in units of 2^-24."""
         i = self.NAMES.index(name)
         return self.values[:, i : i + 1]
 
@@ -96,7 +96,7 @@ def _plain(sampling: Sampling) -> list[float]:
         sampling.cfg_weight,
         1.0 if is_greedy else sampling.temperature,
         1.0 if is_greedy else float(sampling.top_k) or ALL,
-        sampling.top_p,
+        float(round(sampling.top_p * 2**FRACTION_BITS)),
         sampling.min_p,
         sampling.repetition_penalty,
     ]
@@ -223,8 +223,7 @@ def _draw(
     # Where no limit binds, what is kept is everything, however few are in order.
     is_unlimited = (top_k >= relative.shape[1]) & (min_p <= 0)
     kept = torch.where(is_unlimited, weights(relative).sum(dim=-1, keepdim=True), kept)
-    top_p = (rows.column("top_p") * 2**FRACTION_BITS).round().to(torch.int64)
-    needed = fraction(kept, top_p, is_rounded_up=True)
+    needed = fraction(kept, rows.column("top_p").to(torch.int64), is_rounded_up=True)
     last = ordered.shape[1] - 1
     end = (running < needed).sum(dim=-1, keepdim=True).clamp(max=last)
     target = fraction(running.gather(1, end), bits)

@@ -69,7 +69,7 @@ def defined(sampling: Sampling, relative: torch.Tensor, bits: int) -> int:
     ids = ids[: s.top_k or None]
     ids = [i for i in ids if values[i] >= float(np.float32(s.min_p))]
     weight = {i: floor(values[i] * UNIT) for i in ids}
-    top_p = Fraction(round(float(np.float32(s.top_p)) * 2**24), 2**24)
+    top_p = Fraction(round(s.top_p * 2**24), 2**24)
     needed, running, kept = ceil(top_p * sum(weight.values())), 0, []
     for i in ids:
         kept.append(i)

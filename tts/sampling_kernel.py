@@ -1,0 +1,167 @@
+"""Draw a token per row in one Triton kernel, without sorting the scores.
+
+Both questions that a sort would answer, where top-p ends and which token the uniform number falls
+on, are one: at which value does the running sum, from the likeliest down, first exceed a target?
+Non-negative floats order as their bits do, so 30 halvings of the bit range find that value
+exactly, each with one sum over a row that stays in registers; top-k is the same question of
+counts. Sums are of integers, so the answer is the sort's, bit for bit (``tts.sampling``).
+A bounded ``topk`` would need a fallback for flat distributions, and a CUDA graph cannot branch: it
+would have to sort at every step after all.
+"""
+# ruff: noqa: ANN001, ANN202, N803 - the arguments of a kernel have no Python types
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from tts.sampling import REPETITION_WINDOW, UNIT, RowSampling
+
+MAX_VOCABULARY = 65_536  # a row is held in one block's registers
+_UNIT = tl.constexpr(UNIT)
+_SCALE = tl.constexpr(float(UNIT))
+_WINDOW = tl.constexpr(REPETITION_WINDOW)
+_WINDOW_BLOCK = tl.constexpr(triton.next_power_of_2(REPETITION_WINDOW))
+_ONE = tl.constexpr(0x3F800000)  # the bits of 1.0, the likeliest token's value
+_MASK32 = tl.constexpr(0xFFFFFFFF)
+_MASK24 = tl.constexpr(0xFFFFFF)
+
+
+def draw(scores: Tensor, rows: RowSampling, keys: Tensor, step: Tensor, tokens: Tensor) -> Tensor:
+    """Draw one token per row; see ``tts.sampling.Sampler.draw``.
+
+    Args:
+        scores: Shape (rows, vocabulary), float32; overwritten where a token is penalised.
+        rows: The parameters.
+        keys: Shape (rows, 2), int64.
+        step: Shape (rows, 1), int64.
+        tokens: Shape (rows, capacity), int64.
+
+    Returns:
+        Shape (rows, 1), int64.
+
+    Raises:
+        ValueError: The vocabulary is too large for one block.
+    """
+    n_rows, vocabulary = scores.shape
+    if vocabulary > MAX_VOCABULARY:
+        raise ValueError(f"vocabulary {vocabulary} is above {MAX_VOCABULARY}")
+    scores = scores.contiguous()
+    drawn = torch.empty((n_rows, 1), dtype=torch.int64, device=scores.device)
+    block = triton.next_power_of_2(vocabulary)
+    _draw_kernel[(n_rows,)](
+        scores,
+        rows.values,
+        keys,
+        step,
+        tokens,
+        drawn,
+        vocabulary,
+        tokens.shape[1],
+        tokens.stride(0),
+        BLOCK=block,
+        num_warps=min(16, max(4, block // 1024)),
+    )
+    return drawn
+
+
+@triton.jit
+def _mix(x):
+    """See ``tts.sampling._mix``."""
+    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & _MASK32
+    x = ((x ^ (x >> 15)) * 0x735A2D97) & _MASK32
+    return x ^ (x >> 15)
+
+
+@triton.jit
+def _select(bits, amounts, target):
+    """Return the largest value v, as bits, such that the amounts of all >= v exceed the target.
+
+    Args:
+        bits: Non-negative float32 as int32, at most 1.0.
+        amounts: int64 of the same shape, 0 where there is no token.
+        target: int64, below the sum of all amounts.
+    """
+    low = tl.full((), 0, tl.int32)
+    high = tl.full((), _ONE + 1, tl.int32)
+    while high - low > 1:
+        middle = low + (high - low) // 2
+        is_above = tl.sum(tl.where(bits >= middle, amounts, 0)) > target
+        low = tl.where(is_above, middle, low)
+        high = tl.where(is_above, high, middle)
+    return low
+
+
+@triton.jit
+def _penalise(scores, row_tokens, step, capacity, penalty):
+    """Penalise recent tokens in memory: every old score is read before one is written."""
+    back = tl.arange(0, _WINDOW_BLOCK)
+    index = step - 1 - back
+    is_recent = (back < _WINDOW) & (index >= 0) & (index < capacity)
+    recent = tl.load(row_tokens + index, mask=is_recent, other=0)
+    old = tl.load(scores + recent, mask=is_recent, other=0.0)
+    tl.debug_barrier()
+    tl.store(scores + recent, tl.where(old > 0, old / penalty, old * penalty), mask=is_recent)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _kept_mass(bits, amounts, relative, is_token, vocabulary, top_k, min_p):
+    """Return the sum of what top-k and min-p keep; both keep the front of the order."""
+    kept = tl.sum(tl.where(relative >= min_p, amounts, 0))
+    if top_k == 1:
+        kept = tl.full((), _UNIT, tl.int64)
+    elif top_k < vocabulary:
+        ones = is_token.to(tl.int64)
+        value = _select(bits, ones, (top_k - 1).to(tl.int64))
+        n_above = tl.sum(tl.where(bits > value, ones, 0))
+        above = tl.sum(tl.where(bits > value, amounts, 0))
+        each = (value.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64)
+        kept = tl.minimum(kept, above + (top_k - n_above) * each)
+    return kept
+
+
+@triton.jit
+def _draw_kernel(
+    scores, parameters, keys, steps, tokens, drawn,
+    vocabulary, capacity, token_stride, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    scores += row.to(tl.int64) * vocabulary
+    temperature = tl.load(parameters + row * 6 + 1)
+    top_k = tl.load(parameters + row * 6 + 2).to(tl.int32)
+    top_p = tl.load(parameters + row * 6 + 3).to(tl.int64)
+    min_p = tl.load(parameters + row * 6 + 4)
+    penalty = tl.load(parameters + row * 6 + 5)
+    step = tl.load(steps + row)
+    if penalty != 1.0:
+        _penalise(scores, tokens + row.to(tl.int64) * token_stride, step, capacity, penalty)
+    ids = tl.arange(0, BLOCK)
+    is_token = ids < vocabulary
+    score = tl.load(scores + ids, mask=is_token, other=float("-inf")) / temperature
+    relative = tl.exp(score - tl.max(score))
+    relative = tl.where(is_token & (relative == relative), relative, 0.0)
+    bits = relative.to(tl.int32, bitcast=True)
+    amounts = (relative * _SCALE).to(tl.int64)
+
+    kept = _kept_mass(bits, amounts, relative, is_token, vocabulary, top_k, min_p)
+    needed = (kept >> 24) * top_p + (((kept & _MASK24) * top_p + _MASK24) >> 24)
+    end = _select(bits, amounts, needed - 1)
+    above = tl.sum(tl.where(bits > end, amounts, 0))
+    each = tl.maximum((end.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64), 1)
+    mass = above + (needed - above + each - 1) // each * each
+
+    random = _mix(step ^ tl.load(keys + row * 2)) + tl.load(keys + row * 2 + 1)
+    random = _mix(random & _MASK32) >> 8
+    target = (mass >> 24) * random + (((mass & _MASK24) * random) >> 24)
+    value = _select(bits, amounts, target)
+    above = tl.sum(tl.where(bits > value, amounts, 0))
+    each = tl.maximum((value.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64), 1)
+    nth = (target - above) // each + 1
+    is_equal = (bits == value) & is_token
+    is_found = is_equal & (tl.cumsum(is_equal.to(tl.int32), 0) == nth)
+    token = tl.min(tl.where(is_found, ids, vocabulary - 1))
+    tl.store(drawn + row, token.to(tl.int64))
