@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tts.compilation import own_copy
 from tts.decoder import Attend, DecoderConfig, Where, sdpa
 from tts.errors import InapplicableError
-from tts.kv_cache import Int8Slots, causal_mask
+from tts.kv_cache import Int8Slots, PagedSlots, causal_mask
 from tts.options import Attention
 from tts.types import Applied
 
@@ -89,6 +89,10 @@ def split_k(q: Tensor, k: Any, v: Any, where: Where) -> Tensor:  # noqa: ANN401 
     if isinstance(k, Int8Slots):
         return attend(  # type: ignore[no-any-return]
             q, k.codes, v.codes, where.lengths, key_scales=k.scales, value_scales=v.scales
+        )
+    if isinstance(k, PagedSlots):
+        return attend(  # type: ignore[no-any-return]
+            q, k.pages, v.pages, where.lengths, block_table=k.block_table
         )
     return attend(q, k, v, where.lengths)  # type: ignore[no-any-return]
 

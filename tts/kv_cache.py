@@ -31,7 +31,19 @@ class Int8Slots(NamedTuple):
     scales: Tensor
 
 
-Slots = Tensor | Int8Slots
+class PagedSlots(NamedTuple):
+    """Keys or values in pages, for an attention kernel that looks up which are a row's.
+
+    Args:
+        pages: The pool, shape (n_pages, kv_heads, page_size, head_dim).
+        block_table: The pages of each row in order, shape (batch, n), int32.
+    """
+
+    pages: Tensor
+    block_table: Tensor
+
+
+Slots = Tensor | Int8Slots | PagedSlots
 
 
 class LayerCache(Protocol):
