@@ -94,9 +94,16 @@ class PagedCache:
 
     def release(self, lanes: Sequence[int]) -> None:
         """Take back the pages of some lanes; what these write from now on goes to the sink."""
+        if not lanes:
+            return
         for lane in lanes:
             self._free += reversed(self._held.pop(lane))
         self._tell(lanes)
+
+    def refill(self, n_slots: int) -> None:
+        """Take everything back and give every lane pages for so many slots."""
+        self.release(list(self._held))
+        self.assign(range(len(self.block_table)), n_slots)
 
     def show(self, n_live: int) -> None:
         """Let steps that gather see the first ``n_live`` slots."""
