@@ -13,10 +13,10 @@ Precision = L["fp32", "tf32", "bf16", "fp16"]
 Quantization = L["none", "int8_weight_only", "int8_dynamic", "int4_weight_only", "fp8"]
 Compile = L["none", "default", "reduce-overhead", "max-autotune", "cuda-graph", "fused"]
 Attention = L["math", "efficient", "flash", "cudnn", "flex", "split_k"]
-KvCache = L["none", "dynamic", "static", "bucketed", "static_int8"]
+KvCache = L["none", "dynamic", "static", "bucketed", "static_int8", "paged"]
 
 # Caches of the same shapes at many steps, as compiled code, captured graphs and some kernels need.
-STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8")
+STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8", "paged")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,10 +122,17 @@ def _split_k(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     return None
 
 
-def _fixed_shapes(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+def _cache_shapes(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     del caps
-    if options.kv_cache in STATIC:
-        return None
+    if options.kv_cache not in STATIC:
+        return _growing(options)
+    if options.attention == "flex" and options.kv_cache == "paged":
+        return "attention", "flex attention reads slots in a row, and pages lie anywhere"
+    return None
+
+
+def _growing(options: Options) -> tuple[str, str] | None:
+    """Refuse what takes one shape of cache for a cache that grows with every step."""
     every = f"with kv_cache={options.kv_cache} every step has another shape"
     if options.compile in ("cuda-graph", "fused"):
         return "compile", f"{every}, and a captured graph has one; use {_STATIC_NAMES}"
@@ -169,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     _cuda_flash,
     _fused,
     _split_k,
-    _fixed_shapes,
+    _cache_shapes,
     _int4,
     _fp8,
     _int8_rows,

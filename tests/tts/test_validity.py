@@ -23,6 +23,7 @@ REFUSED = [
     (CPU, {"attention": "split_k", "kv_cache": "static"}, "attention", "CUDA kernel"),
     (OLD_CPU, {"attention": "flex", "kv_cache": "static"}, "attention", "AVX2"),
     (CPU, {"attention": "flex"}, "attention", "another shape"),
+    (CPU, {"attention": "flex", "kv_cache": "paged"}, "attention", "pages lie anywhere"),
     (CPU, {"compile": "cuda-graph", "kv_cache": "static"}, "compile", "NVIDIA GPU"),
     (CPU, {"compile": "fused", "kv_cache": "static"}, "compile", "NVIDIA GPU"),
     (CPU, {"quantization": "int4_weight_only", "precision": "bf16"}, "quantization", "sm_80"),
@@ -71,6 +72,7 @@ ALLOWED = [
     (H200, {**FUSED, "quantization": "int8_weight_only"}),
     (H200, {**FUSED, "quantization": "int4_weight_only", "precision": "fp16"}),
     (H200, {"attention": "split_k", "kv_cache": "static_int8", "compile": "max-autotune"}),
+    (H200, {"attention": "split_k", "kv_cache": "paged", "compile": "cuda-graph"}),
     (H200, {"attention": "flex", "kv_cache": "bucketed", "compile": "cuda-graph"}),
     (A100, {"quantization": "int4_weight_only", "precision": "bf16"}),
 ]
@@ -123,7 +125,7 @@ def test_choices_of_a_cpu() -> None:
     assert choices("attention", CPU) == ("math", "flash", "flex")
     assert choices("attention", OLD_CPU) == ("math", "flash")
     assert choices("compile", CPU) == ("none", "default")
-    assert choices("kv_cache", CPU) == ("none", "dynamic", "static", "bucketed", "static_int8")
+    assert choices("kv_cache", CPU) == get_args(get_type_hints(Options)["kv_cache"])
 
 
 def test_an_h200_can_do_every_value() -> None:

@@ -20,6 +20,7 @@ from tts.embedded.memory import CAPACITY, Memory, static_cache
 from tts.embedded.state import Row, Spoken, State, cut
 from tts.kv_cache import DynamicCache, bucket, causal_mask
 from tts.options import KvCache, Options
+from tts.paged_cache import PagedCache
 from tts.sampling import Sampler, guide
 
 # Embeddings (lanes, 1, width), positions (lanes, 1) and a static cache: hidden states like the
@@ -222,8 +223,11 @@ class Batch:
         slots = torch.arange(n, device=g.device).expand(len(ids), -1)
         is_bos = (slots == state.positions)[..., None]
         self.embedded = torch.where(is_bos, g.table[BOS], g.lm.embed_text(ids))
-        if not isinstance(self.memory.cache, DynamicCache | None):
-            self.memory.cache.show(g.n_live(n, self.memory.cache.n_slots))
+        cache = self.memory.cache
+        if isinstance(cache, PagedCache):
+            cache.refill(n + max(self.caps))
+        if not isinstance(cache, DynamicCache | None):
+            cache.show(g.n_live(n, cache.n_slots))
         hidden = g.lm.decoder(self.embedded, slots, None, self.memory.cache)
         self.hidden = self._at_positions(hidden)
         g.draw(state, self.hidden)

@@ -14,9 +14,11 @@ from tts.decoder import DecoderConfig
 from tts.embedded.state import State
 from tts.kv_cache import BucketedCache, DynamicCache, StaticCache, StaticInt8Cache, bucket
 from tts.options import KvCache, Options
+from tts.paged_cache import PAGE_SIZE, PagedCache
 from tts.types import Applied
 
-Cache = DynamicCache | StaticCache | BucketedCache | StaticInt8Cache
+FixedCache = StaticCache | BucketedCache | StaticInt8Cache | PagedCache
+Cache = DynamicCache | FixedCache
 
 CAPACITY = 1024  # tokens and cache slots come in multiples of this: few shapes to compile
 
@@ -73,7 +75,7 @@ def static_cache(
     dtype: torch.dtype,
     device: torch.device,
     keeps_buckets: bool,
-) -> StaticCache | BucketedCache | StaticInt8Cache:
+) -> FixedCache:
     """Return a cache whose shapes do not follow from the number of tokens.
 
     Args:
@@ -86,9 +88,11 @@ def static_cache(
         keeps_buckets: Whether a captured graph knows the buffers by address.
     """
     shape = (n_lanes, config.n_kv_heads, n_slots, config.head_dim)
+    is_raw = options.attention == "split_k"  # which reads what the others cannot
     if options.kv_cache == "static_int8":
-        is_raw = options.attention == "split_k"
         return StaticInt8Cache(config.n_layers, shape, device, is_raw=is_raw)
+    if options.kv_cache == "paged":
+        return PagedCache(config.n_layers, shape, dtype, device, is_raw=is_raw)
     if options.kv_cache == "bucketed":
         return BucketedCache(config.n_layers, shape, dtype, device, keeps_buckets=keeps_buckets)
     return StaticCache(config.n_layers, shape, dtype, device)
@@ -102,6 +106,7 @@ def describe_cache(layout: KvCache, n_layers: int, dtype: torch.dtype) -> Applie
         "static": f"{dtype}, a multiple of {CAPACITY} slots, written by index",
         "bucketed": f"{dtype}, a power of two of slots that doubles with what is live",
         "static_int8": f"int8 with a float32 scale per token and head, multiples of {CAPACITY}",
+        "paged": f"{dtype}, pages of {PAGE_SIZE} slots anywhere in one pool",
     }
     n_modules = 0 if layout == "none" else n_layers
     return Applied(name="kv_cache", value=layout, n_modules=n_modules, detail=details[layout])
