@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 from typing import Literal as L
 
@@ -109,8 +110,13 @@ class Options:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)  # slow, and a search makes ten thousands of options
+
+
 def _check_types(value: Options | Sampling) -> None:
-    hints = get_type_hints(type(value))
+    hints = _hints(type(value))
     for f in fields(value):
         given, hint = getattr(value, f.name), hints[f.name]
         if get_origin(hint) is L:
