@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,28 @@ def read_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(p.numel() * p.element_size() for t in tensors for p in _plain(t))
 
 
+def tensors_of(value: object) -> Iterator[Tensor]:
+    """Yield the tensors that one of our objects holds, in its attributes and what these hold.
+
+    Args:
+        value: Such as a cache of any layout; None holds nothing.
+    """
+    waiting, known = [value], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in known:
+            continue
+        known.add(id(found))
+        if isinstance(found, Tensor):
+            yield found
+        elif isinstance(found, Mapping):
+            waiting += found.values()
+        elif isinstance(found, list | tuple):
+            waiting += found
+        elif type(found).__module__.startswith("tts."):
+            waiting += vars(found).values()
+
+
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
     """Yield what a quantized tensor is made of, or a plain one itself."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
@@ -40,11 +62,11 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
 
 def linear_parameters(module: nn.Module) -> int:
     """Count the weights of all matrices, quantized or not."""
-    return sum(m.out_features * m.in_features for m in module.modules() if _is_linear(m))
+    return sum(m.out_features * m.in_features for m in _matrices(module))
 
 
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear)
+def _matrices(module: nn.Module) -> list[nn.Linear]:
+    return [m for m in module.modules() if isinstance(m, nn.Linear)]
 
 
 def weight_bytes(module: nn.Module, quantization: Quantization) -> int:
@@ -57,7 +79,7 @@ def weight_bytes(module: nn.Module, quantization: Quantization) -> int:
     if quantization == "none":
         return read_bytes(module.parameters())
     bits = 4 if quantization.startswith("int4") else 8
-    matrices = {id(m.weight) for m in module.modules() if _is_linear(m)}
+    matrices = {id(m.weight) for m in _matrices(module)}
     rest = read_bytes(p for p in module.parameters() if id(p) not in matrices)
     return linear_parameters(module) * bits // 8 + rest
 

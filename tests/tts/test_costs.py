@@ -9,8 +9,8 @@ import torch
 
 from tests.tts.conftest import LM
 from tts import costs
-from tts.embedded.codec import TOKEN_RATE_HZ
 from tts.embedded.lm import N_SPEECH
+from tts.kv_cache import bucket
 from tts.profiled import Decoding, Profiled
 from tts.types import Built, Utterance
 
@@ -84,6 +84,27 @@ def test_a_growing_cache_holds_what_was_said(decode: Callable[..., Decoding]) ->
     assert held.cache_bytes_computed == held.cache_bytes_seen == 2 * 2 * 2 * 64 * 14 * 4
 
 
+def test_a_cache_in_buckets_has_room_in_the_one_in_use(decode: Callable[..., Decoding]) -> None:
+    held = decode(kv_cache="bucketed").footprint()
+    assert held.cache_slots == bucket(10, 1024)
+    assert held.cache_bytes_computed == 2 * 2 * 2 * 64 * held.cache_slots * 4
+    assert held.cache_bytes_seen >= held.cache_bytes_computed
+
+
+def test_a_cache_in_pages_is_weighed_as_a_pool(decode: Callable[..., Decoding]) -> None:
+    held = decode(kv_cache="paged").footprint()
+    assert held.cache_bytes_computed == 2 * 2 * 2 * 64 * held.cache_slots * 4
+    page, table = 2 * 2 * 64 * 64 * 4, 2 * (held.cache_slots // 64) * 4
+    assert held.cache_bytes_computed < held.cache_bytes_seen
+    assert held.cache_bytes_seen <= held.cache_bytes_computed + page + table + 2 * 2 * 8
+
+
+def test_what_an_object_holds_is_found_once() -> None:
+    x, y = torch.zeros(3), torch.ones(4)
+    found = list(costs.tensors_of([x, {"again": x, "deep": (y,)}, None, 7]))
+    assert sorted(len(t) for t in found) == [3, 4]
+
+
 def test_no_cache_holds_nothing(decode: Callable[..., Decoding]) -> None:
     held = decode(kv_cache="none").footprint()
     assert (held.cache_slots, held.cache_bytes_computed, held.cache_bytes_seen) == (0, 0, 0)
@@ -113,7 +134,7 @@ def test_shared_memory_counts_once() -> None:
 def test_a_batch_is_restarted_and_runs_out_of_room(decode: Callable[..., Decoding]) -> None:
     decoding = decode()
     before = decoding.cost()
-    decoding.advance(40 * TOKEN_RATE_HZ)
+    decoding.advance(60)
     with pytest.raises(ValueError, match="restart first"):
         decoding.advance(100)
     decoding.restart()

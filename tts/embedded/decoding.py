@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.profiler import record_function
 
 from tts import costs
 from tts.attention import only
 from tts.embedded.generation import Batch, Generator
-from tts.embedded.memory import CAPACITY
+from tts.embedded.memory import Cache
 from tts.embedded.state import Row
 from tts.embedded.vocoder import Vocoder
+from tts.kv_cache import BucketedCache
 from tts.options import Options
 from tts.profiled import Footprint, StepCost
+
+LEAST_STEPS = 64  # room for a profile, however short the text
 
 
 class EmbeddedDecoding:
@@ -38,10 +40,7 @@ class EmbeddedDecoding:
     ) -> None:
         self.generator, self.vocoder, self.options = generator, vocoder, options
         ordered = sorted(rows, key=lambda row: -len(row.characters))[: options.batch_size]
-        # As many steps as the batch's cache has room for anyway: its shapes stay as they are.
-        longest = len(ordered[0].characters) + 1
-        n_slots = -(-(longest + max(row.cap for row in ordered)) // CAPACITY) * CAPACITY
-        self.rows = [replace(row, cap=n_slots - longest) for row in ordered]
+        self.rows = [replace(row, cap=max(row.cap, LEAST_STEPS)) for row in ordered]
         self.restart()
 
     @torch.inference_mode()
@@ -94,7 +93,7 @@ class EmbeddedDecoding:
             n_rows=n_rows,
             n_lanes=n_lanes,
             n_live=n_live,
-            weight_bytes=costs.read_bytes([*decoder.parameters(), lm.head.weight]),
+            weight_bytes=self._step_weights(),
             cache_bytes=self._cache_bytes(n_live),  # old ones read, new one written
             flops=head + costs.decoder_flops(decoder.config, n_matrix, n_lanes, n_new, n_live),
             dtype=str(self.generator.table.dtype).removeprefix("torch."),
@@ -104,15 +103,17 @@ class EmbeddedDecoding:
         """Return what the model holds now."""
         lm, codec, cache = self.generator.lm, self.vocoder.codec, self.batch.memory.cache
         held = [*lm.parameters(), *lm.buffers(), *codec.parameters(), *codec.buffers()]
-        n_slots = 0 if cache is None else getattr(cache, "n_slots", self._n_used)
+        n_slots = self._n_slots(cache)
         return Footprint(
             n_parameters=_n_parameters(lm) + _n_parameters(codec),
             weight_bytes_computed=costs.weight_bytes(lm, self.options.quantization)
             + costs.weight_bytes(codec, "none"),
-            weight_bytes_seen=costs.seen_bytes([*held, self.generator.table]),
+            weight_bytes_seen=costs.seen_bytes(
+                [*held, self.generator.table, *costs.tensors_of(self.generator.fused)]
+            ),
             cache_slots=n_slots,
             cache_bytes_computed=self._cache_bytes(n_slots),
-            cache_bytes_seen=costs.seen_bytes(_tensors_of(cache)),
+            cache_bytes_seen=costs.seen_bytes(costs.tensors_of(cache)),
         )
 
     @property
@@ -122,6 +123,22 @@ class EmbeddedDecoding:
     @property
     def _n_used(self) -> int:
         return self.batch.longest + self.batch.n_drawn
+
+    def _step_weights(self) -> int:
+        """Return the bytes of the layers' and the head's weights as a step reads them."""
+        lm = self.generator.lm
+        head = costs.read_bytes([lm.head.weight])
+        if self.generator.fused is not None:  # which reads weights of its own, packed
+            return costs.weight_bytes(lm.decoder, self.options.quantization) + head
+        return costs.read_bytes(lm.decoder.parameters()) + head
+
+    def _n_slots(self, cache: Cache | None) -> int:
+        """Return how many entries a row has room for just now."""
+        if cache is None:
+            return 0
+        if isinstance(cache, BucketedCache):
+            return cache.n_live
+        return getattr(cache, "n_slots", self._n_used)
 
     def _cache_bytes(self, n_slots: int) -> int:
         config, dtype = self.generator.lm.decoder.config, self.generator.table.dtype
@@ -138,10 +155,3 @@ def _labelled(function: Callable[..., Any], label: str) -> Callable[..., Any]:
 
 def _n_parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def _tensors_of(cache: object) -> Iterator[Tensor]:
-    """Yield the tensors of a cache of any layout, and of its layers."""
-    for holder in (cache, *getattr(cache, "layers", ())):
-        with suppress(TypeError):  # None has no attributes
-            yield from (value for value in vars(holder).values() if isinstance(value, Tensor))
