@@ -15,6 +15,7 @@ Quantization = L["none", "int8_weight_only", "int8_dynamic", "int4_weight_only",
 Compile = L["none", "default", "reduce-overhead", "max-autotune", "cuda-graph", "fused"]
 Attention = L["math", "efficient", "flash", "cudnn", "flex", "split_k"]
 KvCache = L["none", "dynamic", "static", "bucketed", "static_int8", "paged"]
+Batching = L["static", "continuous"]
 
 # Caches of the same shapes at many steps, as compiled code, captured graphs and some kernels need.
 STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8", "paged")
@@ -64,7 +65,11 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """One point of the search: how to run the model. Hashable, comparable, serialisable."""
+    """One point of the search: how to run the model. Hashable, comparable, serialisable.
+
+    ``batch_size`` sentences run side by side; with ``batching="continuous"`` the next one takes
+    the place of one that ends, otherwise they all wait for the longest.
+    """
 
     precision: Precision = "fp32"
     quantization: Quantization = "none"
@@ -72,6 +77,7 @@ class Options:
     attention: Attention = "math"
     kv_cache: KvCache = "dynamic"
     batch_size: int = 1
+    batching: Batching = "static"
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -106,7 +112,10 @@ class Options:
     @property
     def digest(self) -> str:
         """A content address: 16 hexadecimal digits of SHA-256 over the canonical JSON."""
-        text = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"))
+        mapping = self.to_mapping()
+        if self.batching == "static":
+            del mapping["batching"]  # addresses from before there was another way stay valid
+        text = json.dumps(mapping, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -31,6 +31,8 @@ def canonical(options: Options, caps: DeviceCaps) -> Options:
         # A CPU has no CUDA graphs, and inductor tunes its matrix products only for frozen
         # weights (tried: slower to run than the default, and a minute to compile).
         changes["compile"] = "default"
+    if options.batch_size == 1:
+        changes["batching"] = "static"
     if options.compile == "fused":
         # The fused step holds its own attention: whichever was asked for, split-K is what runs.
         changes["attention"] = "split_k"
@@ -145,6 +147,17 @@ def _growing(options: Options) -> tuple[str, str] | None:
     return None
 
 
+def _batching(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    del caps
+    able = ("static", "static_int8", "paged")
+    if options.batching == "continuous" and options.kv_cache not in able:
+        return "batching", (
+            f"rows that come and go need buffers of their own: kv_cache={', '.join(able[:-1])} "
+            f"or {able[-1]}, not {options.kv_cache}"
+        )
+    return None
+
+
 def _int4(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     if options.quantization != "int4_weight_only" or options.compile == "fused":
         return None
@@ -177,6 +190,7 @@ RULES: tuple[Rule, ...] = (
     _fused,
     _split_k,
     _cache_shapes,
+    _batching,
     _int4,
     _fp8,
     _int8_rows,

@@ -14,6 +14,7 @@ A100 = DeviceCaps(type="cuda", name="A100", torch_name="cuda:0", capability=(8, 
 T4 = DeviceCaps(type="cuda", name="T4", torch_name="cuda:0", capability=(7, 5), **COMMON)
 
 OLD_CPU = replace(CPU, cpu_flags=())
+IN_TURN: dict[str, Any] = {"batching": "continuous", "batch_size": 4}
 FUSED: dict[str, Any] = {"compile": "fused", "precision": "bf16", "kv_cache": "static"}
 
 REFUSED = [
@@ -51,6 +52,8 @@ REFUSED = [
     (H200, {"attention": "flash", "precision": "bf16", "batch_size": 2}, "attention", "unequal"),
     (H200, {"quantization": "int4_weight_only", "precision": "fp16"}, "quantization", "bf16"),
     (H200, {"quantization": "int8_dynamic", "batch_size": 16}, "quantization", "17"),
+    (CPU, {**IN_TURN, "kv_cache": "bucketed"}, "batching", "come and go"),
+    (H200, {**IN_TURN, "kv_cache": "dynamic"}, "batching", "not dynamic"),
     (A100, {"quantization": "fp8"}, "quantization", "sm_89"),
     (T4, {"precision": "tf32"}, "precision", "sm_80"),
     (T4, {"attention": "flash", "precision": "fp16"}, "attention", "sm_80"),
@@ -61,6 +64,8 @@ ALLOWED = [
     (CPU, {"precision": "fp16", "attention": "flash", "kv_cache": "static", "batch_size": 8}),
     (CPU, {"quantization": "int8_dynamic", "compile": "default", "kv_cache": "static_int8"}),
     (CPU, {"attention": "flex", "kv_cache": "bucketed", "compile": "default"}),
+    *((CPU, {**IN_TURN, "kv_cache": cache}) for cache in ("static", "static_int8", "paged")),
+    (H200, {**IN_TURN, **FUSED}),
     (H200, {"attention": "flash", "precision": "bf16"}),
     (H200, {"attention": "flash", "precision": "bf16", "kv_cache": "none", "batch_size": 8}),
     (H200, {"attention": "cudnn", "precision": "bf16", "kv_cache": "static"}),
@@ -104,6 +109,17 @@ def test_a_fused_step_has_one_attention(attention: str) -> None:
     asked = canonical(Options(**FUSED, attention=attention), H200)  # type: ignore[arg-type]
     assert asked == Options(**FUSED, attention="split_k")
     assert refusal(asked, H200) is None
+
+
+def test_one_row_has_nobody_to_wait_for() -> None:
+    asked = Options(batching="continuous", kv_cache="static")
+    assert canonical(asked, CPU) == Options(kv_cache="static")
+    assert refusal(Options(batching="continuous"), CPU) is None
+
+
+def test_a_digest_is_from_before_there_was_continuous_batching() -> None:
+    assert Options().digest == "2ab6a8b280e6df1e"
+    assert len({Options(batching=how).digest for how in ("static", "continuous")}) == 2  # type: ignore[arg-type]
 
 
 def test_greedy_forgets_its_limits() -> None:
