@@ -10,6 +10,9 @@ from tts.device import DeviceCaps
 from tts.errors import InapplicableError
 from tts.options import STATIC, Options
 
+# The decoder's rows that ``tts.fused`` multiplies by quantized matrices, at the most.
+FUSED_QUANTIZED_LANES = 4
+
 Rule = Callable[[Options, DeviceCaps], tuple[str, str] | None]
 
 
@@ -114,6 +117,12 @@ def _fused(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
         return "quantization", (
             "the fused step reads weights as loaded, or int8 or int4 weight-only; "
             "use another compile mode"
+        )
+    n_lanes = options.batch_size * (1 if options.sampling.cfg_weight == 1 else 2)
+    if options.quantization != "none" and n_lanes > FUSED_QUANTIZED_LANES:
+        return "quantization", (
+            f"our products of 8 and 4 bits take {FUSED_QUANTIZED_LANES} rows at most, and this "
+            f"batch has {n_lanes}, guidance included"
         )
     return None
 

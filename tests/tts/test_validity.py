@@ -14,6 +14,7 @@ A100 = DeviceCaps(type="cuda", name="A100", torch_name="cuda:0", capability=(8, 
 T4 = DeviceCaps(type="cuda", name="T4", torch_name="cuda:0", capability=(7, 5), **COMMON)
 
 OLD_CPU = replace(CPU, cpu_flags=())
+ALONE = Sampling(cfg_weight=1.0)
 IN_TURN: dict[str, Any] = {"batching": "continuous", "batch_size": 4}
 FUSED: dict[str, Any] = {"compile": "fused", "precision": "bf16", "kv_cache": "static"}
 
@@ -36,6 +37,7 @@ REFUSED = [
     (H200, {"compile": "fused", "kv_cache": "static", "precision": "tf32"}, "compile", "TF32"),
     (H200, {**FUSED, "quantization": "fp8"}, "quantization", "int8 or int4"),
     (H200, {**FUSED, "quantization": "int8_dynamic", "batch_size": 32}, "quantization", "int8 or"),
+    (H200, {**FUSED, "quantization": "int8_weight_only", "batch_size": 3}, "quantization", "6, g"),
     (T4, {"compile": "fused", "kv_cache": "static"}, "compile", "sm_80"),
     (T4, {"attention": "split_k", "kv_cache": "static"}, "attention", "sm_80"),
     (H200, {"attention": "split_k"}, "attention", "fixed size"),
@@ -76,6 +78,7 @@ ALLOWED = [
     (H200, {"compile": "fused", "kv_cache": "static_int8"}),
     (H200, {**FUSED, "quantization": "int8_weight_only"}),
     (H200, {**FUSED, "quantization": "int4_weight_only", "precision": "fp16"}),
+    (H200, {**FUSED, "quantization": "int8_weight_only", "batch_size": 4, "sampling": ALONE}),
     (H200, {"attention": "split_k", "kv_cache": "static_int8", "compile": "max-autotune"}),
     (H200, {"attention": "split_k", "kv_cache": "paged", "compile": "cuda-graph"}),
     (H200, {"attention": "flex", "kv_cache": "bucketed", "compile": "cuda-graph"}),
