@@ -7,7 +7,7 @@ run through one step, captured once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,13 @@ from torch import Tensor
 from tts.attention import only
 from tts.compilation import StepGraph
 from tts.embedded.generation import Generator
-from tts.embedded.lm import BOS, N_CHARACTERS, NULL
+from tts.embedded.lm import N_CHARACTERS, NULL
 from tts.embedded.memory import CAPACITY
+from tts.embedded.prefill import Prefill, Text
 from tts.embedded.state import Row, Spoken, State, cut
 from tts.errors import InapplicableError, OutOfPagesError
 from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
-from tts.lanes import LaneCache, newcomers
+from tts.lanes import LaneCache
 from tts.paged_cache import PagedCache
 from tts.sampling import guide
 
@@ -61,6 +62,7 @@ class OpenBatch:
         self.state = State.idle(n_rows, self.n_lanes, n_slots, device)
         dtype = generator.table.dtype
         self.hidden = torch.zeros((self.n_lanes, config.width), dtype=dtype, device=device)
+        self._prefill = Prefill(generator, self.cache, self.hidden, self.state.positions)
         # Which lanes a row is drawn from, the same one twice without guidance; whose each lane is.
         self.conditional = torch.zeros(n_rows, dtype=torch.int64, device=device)
         self.unconditional = torch.zeros_like(self.conditional)
@@ -109,8 +111,9 @@ class OpenBatch:
     def begin(self, arrivals: Sequence[tuple[int, Row]]) -> None:
         """See ``Rows.begin``."""
         device = self.generator.device
+        texts = [text for row, request in arrivals for text in self._texts(row, request)]
         with only(self.generator.options.attention):
-            self._prefill(arrivals)
+            self._prefill(texts)
         rows = [row for row, _ in arrivals]
         self.state.begin(rows, [request for _, request in arrivals], self.generator.sampling)
         index = torch.tensor(rows, device=device)
@@ -178,6 +181,11 @@ class OpenBatch:
         """Steps go on until the end has been seen; one look later at the most."""
         return len(request.characters) + 1 + request.cap + self.look_every
 
+    def _texts(self, row: int, request: Row) -> Iterator[Text]:
+        silence = (NULL,) * len(request.characters)
+        for lane, characters in zip(self.lanes[row], (request.characters, silence), strict=False):
+            yield Text(lane=lane, characters=characters)
+
     def _note_idle(self) -> None:
         """Rows and lanes without a request run along: they are held at the first position."""
         device = self.generator.device
@@ -188,31 +196,6 @@ class OpenBatch:
             torch.tensor(rows, dtype=torch.int64, device=device),
             torch.tensor(lanes, dtype=torch.int64, device=device),
         )
-
-    def _prefill(self, arrivals: Sequence[tuple[int, Row]]) -> None:
-        g = self.generator
-        n = max(len(request.characters) for _, request in arrivals) + 1
-        ids, ends, lanes = [], [], []
-        for row, request in arrivals:
-            length = len(request.characters)
-            halves = ([*request.characters, *[NULL] * (n - length)], [NULL] * n)
-            for lane, half in zip(self.lanes[row], halves, strict=False):
-                ids.append(half)
-                ends.append([length])
-                lanes.append(lane)
-        where = torch.tensor(lanes, device=g.device)
-        positions = torch.tensor(ends, device=g.device)
-        self.hidden[where] = self._read(torch.tensor(ids, device=g.device), positions, where)
-        self.state.positions[where] = positions
-
-    def _read(self, ids: Tensor, ends: Tensor, lanes: Tensor) -> Tensor:
-        """Prefill characters (n, longest) into lanes; hidden states (n, width) at their ends."""
-        g = self.generator
-        slots = torch.arange(ids.shape[1], device=g.device).expand(len(ids), -1)
-        embedded = torch.where((slots == ends)[..., None], g.table[BOS], g.lm.embed_text(ids))
-        hidden = g.lm.decoder(embedded, slots, None, newcomers(self.cache, lanes))
-        index = ends[..., None].expand(-1, -1, hidden.shape[-1])
-        return hidden.gather(1, index)[:, 0]  # type: ignore[no-any-return]
 
     def _step(self, n_live: int) -> Tensor:
         """Draw a token per row and decode it."""
@@ -231,6 +214,7 @@ class OpenBatch:
 
     def _captured(self) -> StepGraph:
         """Capture the step, and leave everything that its dry runs change as it was."""
+        self.generator.n_graphs += 1
         state = self.state
         changed = (state.last, state.positions, state.step, state.is_done, state.tokens)
         before = [tensor.clone() for tensor in (*changed, self.hidden)]
