@@ -242,9 +242,7 @@ class FusedStep:
             cos, sin = rotary_table(slots, c)
             self._tables[n_slots] = cos[0, 0].contiguous(), sin[0, 0].contiguous()
         cos, sin = self._tables[n_slots]
-        return NewEntry(
-            cos=cos, sin=sin, q_norm=layer.q_norm, k_norm=layer.k_norm, eps=c.norm_eps
-        )
+        return NewEntry(cos=cos, sin=sin, q_norm=layer.q_norm, k_norm=layer.k_norm, eps=c.norm_eps)
 
     def _for(self, n_rows: int, n_slots: int) -> _Buffers:
         """Return buffers for so many rows, made at the first call."""

@@ -98,7 +98,9 @@ def to_int4(weight: Tensor, group: int = INT4_GROUP) -> Int4Rows:
     # The scale is rounded first, so that the codes are the nearest ones to what it will give.
     scales = (grouped.abs().amax(dim=-1).clamp(min=1e-8) / 7).to(torch.bfloat16)
     codes = (grouped / scales.float()[..., None]).round().clamp(-7, 7).to(torch.int32) + 8
-    words = sum((part << 4 * i for i, part in enumerate(codes.chunk(4, dim=-1))), start=codes.new_zeros(()))
+    words = sum(
+        (part << 4 * i for i, part in enumerate(codes.chunk(4, dim=-1))), start=codes.new_zeros(())
+    )
     return Int4Rows(words=_words(words).view(n_out, n_in // 4), scales=scales, group=group)
 
 
