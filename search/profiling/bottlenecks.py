@@ -12,8 +12,9 @@ from typing import Any
 
 from search.labels import seconds, size
 from search.profiling.record import OTHER, BatchRow, Bottleneck, Figure, Part, Stage
+from tts.compilation import GRAPHED
 from tts.device import DeviceCaps
-from tts.options import Options
+from tts.options import STATIC, Options
 from tts.validity import canonical, refusal
 
 N_NAMED = 3
@@ -123,10 +124,8 @@ def _decode_advice(found: Findings) -> Iterator[str]:
     if roofline is None:
         return
     if busy is not None and busy < BUSY:
-        yield from _if_valid(
-            found, "one graph instead of many launches", compile="reduce-overhead",
-            kv_cache="static",
-        )  # fmt: skip
+        if found.options.compile not in GRAPHED:
+            yield from _graphs(found, "one graph instead of many launches")
         return
     if roofline < NEAR:
         yield from _fewer_calls(found)
@@ -137,17 +136,24 @@ def _decode_advice(found: Findings) -> Iterator[str]:
 def _fewer_calls(found: Findings) -> Iterator[str]:
     """Far from the floor, on a device that is not kept waiting, it is how the work is cut."""
     products, options = found.value("step.products"), found.options
-    if found.caps.type == "cuda" and options.compile == "none":
-        yield from _if_valid(
-            found, "fewer, wider kernels", compile="reduce-overhead", kv_cache="static"
-        )
+    if found.caps.type == "cuda":
+        yield from _graphs(found, "fewer, wider kernels")
     if products is None:
         return
     if products < PRODUCTS and options.compile == "none":
-        yield from _if_valid(found, "fewer, longer operators", compile="default", kv_cache="static")
+        layout = {} if options.kv_cache in STATIC else {"kv_cache": "static"}
+        yield from _if_valid(found, "fewer, longer operators", compile="default", **layout)
     multiplies_bf16 = {"avx512_bf16", "amx"} & set(found.caps.cpu_flags)
     if products >= PRODUCTS and options.precision == "fp32" and multiplies_bf16:
         yield from _if_valid(found, "this CPU multiplies it by itself", precision="bf16")
+
+
+def _graphs(found: Findings, why: str) -> Iterator[str]:
+    """Name the ways to run a step as few kernels in one graph that are not what ran."""
+    layout = {} if found.options.kv_cache in STATIC else {"kv_cache": "static"}
+    if found.options.compile not in GRAPHED:
+        yield from _if_valid(found, why, compile="reduce-overhead", **layout)
+    yield from _if_valid(found, why, compile="fused", **layout)
 
 
 def _fewer_bytes(found: Findings) -> Iterator[str]:
