@@ -1,0 +1,71 @@
+"""The voice with continuous batching: the same audio as with static batching."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tts.embedded.flow import Flow
+from tts.embedded.generation import Generator
+from tts.embedded.state import Row
+from tts.types import Built, Utterance
+
+TEXTS = (
+    "One two.",
+    "The quick brown fox sleeps. Then nothing happens for a while.",
+    "Hello there! How are you today, my friend?",
+    "Seven.",
+    "Seven.",
+)
+
+
+@pytest.fixture
+def many() -> list[Utterance]:
+    return [Utterance(id=str(i), text=text, seed=i % 4) for i, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize(("kv_cache", "batch_size"), [("static", 2), ("paged", 3)])
+def test_any_number_of_utterances_sound_as_in_static_batches(
+    speak_with: Callable[..., Built], many: list[Utterance], kv_cache: str, batch_size: int
+) -> None:
+    voice = speak_with(kv_cache=kv_cache, batching="continuous", batch_size=batch_size).synthesizer
+    audios = voice.synthesize(many)
+    expected = speak_with(batch_size=len(many)).synthesizer.synthesize(many)
+    for audio, other in zip(audios, expected, strict=True):
+        assert audio.utterance_id == other.utterance_id
+        assert audio.tokens == other.tokens
+        assert audio.n_truncated == other.n_truncated
+        assert np.abs(audio.samples - other.samples).max() < 1e-4
+    assert set(voice.stats()) == {"text_s", "decode_s", "vocoder_s"}  # type: ignore[attr-defined]
+
+
+def test_a_second_call_finds_the_rows_empty(
+    speak_with: Callable[..., Built], many: list[Utterance]
+) -> None:
+    voice = speak_with(kv_cache="paged", batching="continuous", batch_size=2).synthesizer
+    first, second = voice.synthesize(many), voice.synthesize(many[::-1])[::-1]
+    assert [a.tokens for a in first] == [a.tokens for a in second]
+
+
+def test_whoever_stops_listening_leaves_no_rows_behind(speak_with: Callable[..., Built]) -> None:
+    built = speak_with(kv_cache="paged", batching="continuous", batch_size=2)
+    generator = built.synthesizer.generator  # type: ignore[attr-defined]
+    assert isinstance(generator, Generator)
+    flow = Flow(generator, 2)
+    rows = [
+        Row(characters=(80, 90, 100), seed=i, sentence=0, cap=cap)
+        for i, cap in enumerate((2, 30, 30, 30))
+    ]
+    speaking = flow.run(iter(rows))
+    next(speaking)
+    speaking.close()
+    assert [f.request for f in flow.run(rows[2:])] == rows[2:]
+
+
+def test_the_kernels_of_continuous_batching_are_observed(
+    speak_with: Callable[..., Built], many: list[Utterance]
+) -> None:
+    voice = speak_with(kv_cache="static", batching="continuous", batch_size=2).synthesizer
+    voice.synthesize(many[:1])
+    observed = voice.observed()  # type: ignore[attr-defined]
+    assert observed["attention_step"] == "attention_math"
