@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -42,22 +43,61 @@ class Tile:
     n_warps: int = 4
 
 
-@triton.jit
-def _byte(bits):
-    """Turn bits 15 to 22, a number c in [0, 256), into the float 256 + c."""
-    return ((bits & 0x7F8000) | 0x43800000).to(tl.float32, bitcast=True)
+# Two 16-bit numbers of one register: the compiler needs half as many instructions again, or twice.
+_BF16 = tl.constexpr("shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;")
+# The bytes go into the second byte of 0x47000000, the bits of 32768.
+_BYTES = tl.constexpr("""{
+.reg .b32 m; mov.b32 m, 0x47000000;
+prmt.b32 $0, $4, m, 0x7604; prmt.b32 $1, $4, m, 0x7624;
+prmt.b32 $2, $4, m, 0x7614; prmt.b32 $3, $4, m, 0x7634; }""")
+# Nibbles 0 and 2 go into bits 16 to 19 below the bits of 128, 1 and 3 into 12 to 15 below 2048.
+_NIBBLES = tl.constexpr("""{
+.reg .b32 m, n, a, b, c, d; mov.b32 m, 0x43000000; mov.b32 n, 0x45000000;
+shl.b32 a, $8, 16; shl.b32 b, $8, 8; shr.u32 c, $8, 8; shr.u32 d, $8, 16;
+lop3.b32 $0, a, 0xf0000, m, 0xea; lop3.b32 $1, $8, 0xf0000, m, 0xea;
+lop3.b32 $2, b, 0xf000, n, 0xea; lop3.b32 $3, c, 0xf000, n, 0xea;
+lop3.b32 $4, b, 0xf0000, m, 0xea; lop3.b32 $5, c, 0xf0000, m, 0xea;
+lop3.b32 $6, $8, 0xf000, n, 0xea; lop3.b32 $7, d, 0xf000, n, 0xea; }""")
 
 
 @triton.jit
-def _low_nibble(bits):
-    """Turn bits 15 to 18, a number c in [0, 16), into the float 256 + c."""
-    return ((bits & 0x078000) | 0x43800000).to(tl.float32, bitcast=True)
+def _wide(x, IS_ASM: tl.constexpr):
+    """Turn 16-bit numbers into float32."""
+    if IS_ASM and x.dtype == tl.bfloat16:
+        return tl.inline_asm_elementwise(_BF16, "=r,=r,r", [x], tl.float32, True, 2)
+    return x.to(tl.float32)
 
 
 @triton.jit
-def _high_nibble(bits):
-    """Turn bits 19 to 22, a number c in [0, 16), into the float 16 + c."""
-    return ((bits & 0x780000) | 0x41800000).to(tl.float32, bitcast=True)
+def _bytes(words, IS_ASM: tl.constexpr):
+    """Turn the low and high bytes c of 16-bit words into the floats 32768 + c."""
+    if IS_ASM:
+        return tl.inline_asm_elementwise(
+            _BYTES, "=r,=r,=r,=r,r", [words], (tl.float32, tl.float32), True, 2
+        )
+    bits = words.to(tl.int32)
+    low = ((bits & 0xFF) << 8) | 0x47000000
+    high = (bits & 0xFF00) | 0x47000000
+    return low.to(tl.float32, bitcast=True), high.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _nibbles(words, IS_ASM: tl.constexpr):
+    """Turn the four nibbles c of 16-bit words into floats 128 + c, 2048 + c, 128 + c, 2048 + c."""
+    if IS_ASM:
+        return tl.inline_asm_elementwise(
+            _NIBBLES, "=r,=r,=r,=r,=r,=r,=r,=r,r", [words],
+            (tl.float32, tl.float32, tl.float32, tl.float32), True, 2,
+        )  # fmt: skip
+    bits = words.to(tl.int32)
+    a = ((bits & 0xF) << 16) | 0x43000000
+    b = ((bits & 0xF0) << 8) | 0x45000000
+    c = ((bits & 0xF00) << 8) | 0x43000000
+    d = (bits & 0xF000) | 0x45000000
+    return (
+        a.to(tl.float32, bitcast=True), b.to(tl.float32, bitcast=True),
+        c.to(tl.float32, bitcast=True), d.to(tl.float32, bitcast=True),
+    )  # fmt: skip
 
 
 @triton.jit
@@ -67,13 +107,13 @@ def _across(p):
 
 
 @triton.jit
-def _product(x0, x1, tile, IS_INT8: tl.constexpr):
-    """Multiply x by a tile and sum over inputs; codes come out 384 too large."""
+def _product(x0, x1, tile, IS_INT8: tl.constexpr, IS_ASM: tl.constexpr):
+    """Multiply x by a tile and sum over inputs; codes come out 32896 too large."""
     if IS_INT8:
-        bits = tile.to(tl.int32)
-        p = tl.sum(x0 * _byte(bits << 15), axis=2) + tl.sum(x1 * _byte(bits << 7), axis=2)
+        low, high = _bytes(tile, IS_ASM)
+        p = tl.sum(x0 * low, axis=2) + tl.sum(x1 * high, axis=2)
     else:
-        p = tl.sum(x0 * tile.to(tl.float32), axis=2)
+        p = tl.sum(x0 * _wide(tile, IS_ASM), axis=2)
     return _across(p)
 
 
@@ -83,7 +123,7 @@ def rows_kernel(
     N_ROWS: tl.constexpr, N: tl.constexpr, K: tl.constexpr, R: tl.constexpr,
     NL: tl.constexpr, NC: tl.constexpr, KW: tl.constexpr, KT: tl.constexpr, KI: tl.constexpr,
     IS_INT8: tl.constexpr, HAS_NORM: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    IS_SWIGLU: tl.constexpr, IS_PDL: tl.constexpr,
+    IS_SWIGLU: tl.constexpr, IS_PDL: tl.constexpr, IS_ASM: tl.constexpr,
 ):  # fmt: skip
     """Multiply rows (N_ROWS, K) by a weight (N, K), or (2 N, K) for SwiGLU.
 
@@ -112,19 +152,19 @@ def rows_kernel(
     k += lane[:, :, :, None, None, None] * 0
     live_k = k < width
     if HAS_NORM:
-        gain0 = tl.load(norm + k, mask=live_k, other=0.0).to(tl.float32)
+        gain0 = _wide(tl.load(norm + k, mask=live_k, other=0.0), IS_ASM)
         if IS_INT8:
-            gain1 = tl.load(norm + width + k, mask=live_k, other=0.0).to(tl.float32)
+            gain1 = _wide(tl.load(norm + width + k, mask=live_k, other=0.0), IS_ASM)
     if IS_PDL:
         gdc_wait()  # what stands above was not written by this step
     r = tl.arange(0, R)[None, :, None]
     at_r = r[:, None, None, :, :, None]
     live_x = (at_r < N_ROWS) & live_k
     at_x = x + at_r * K + k
-    x0 = tl.load(at_x, mask=live_x, other=0.0).to(tl.float32)
+    x0 = _wide(tl.load(at_x, mask=live_x, other=0.0), IS_ASM)
     x1 = x0
     if IS_INT8:
-        x1 = tl.load(at_x + width, mask=live_x, other=0.0).to(tl.float32)
+        x1 = _wide(tl.load(at_x + width, mask=live_x, other=0.0), IS_ASM)
     live_y = (n < N) & (r < N_ROWS)
     at_y = r * N + n
     if HAS_RESIDUAL:
@@ -136,14 +176,14 @@ def rows_kernel(
             squares += tl.sum(x1 * x1, axis=2)
             x1 = x1 * gain1
         rms = tl.rsqrt(_across(squares) / K + eps)
-    a = _product(x0, x1, tile, IS_INT8)
+    a = _product(x0, x1, tile, IS_INT8, IS_ASM)
     if IS_INT8:
-        excess = _across(tl.sum(x0 + x1, axis=2)) * 384.0  # 128 for the sign, 256 for the bits
+        excess = _across(tl.sum(x0 + x1, axis=2)) * 32896.0  # 128 for the sign, the rest for the bits
         a = (a - excess) * scale
     if HAS_NORM:
         a = a * rms
     if IS_SWIGLU:
-        up = _product(x0, x1, up_tile, IS_INT8)
+        up = _product(x0, x1, up_tile, IS_INT8, IS_ASM)
         if IS_INT8:
             up = (up - excess) * up_scale
         if HAS_NORM:
@@ -155,14 +195,10 @@ def rows_kernel(
 
 
 @triton.jit
-def _int4_product(x0, x1, x2, x3, excess, tile, scale):
+def _int4_product(x0, x1, x2, x3, excess, tile, scale, IS_ASM: tl.constexpr):
     """Multiply x by codes and sum; the scale has no axis of inputs."""
-    bits = tile.to(tl.int32)
-    low, high = bits << 15, bits << 7
-    p = x0 * _low_nibble(low) - excess
-    p = x1 * _high_nibble(low) + p
-    p = x2 * _low_nibble(high) + p
-    p = x3 * _high_nibble(high) + p
+    w0, w1, w2, w3 = _nibbles(tile, IS_ASM)
+    p = x3 * w3 + (x2 * w2 + (x1 * w1 + (x0 * w0 - excess)))
     return tl.sum(tl.sum(tl.sum(p, axis=5) * scale, axis=2), axis=1)
 
 
@@ -172,7 +208,7 @@ def rows_int4_kernel(
     N_ROWS: tl.constexpr, N: tl.constexpr, K: tl.constexpr, R: tl.constexpr,
     NL: tl.constexpr, NC: tl.constexpr, KW: tl.constexpr, KT: tl.constexpr, KI: tl.constexpr,
     HAS_NORM: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    IS_SWIGLU: tl.constexpr, IS_PDL: tl.constexpr,
+    IS_SWIGLU: tl.constexpr, IS_PDL: tl.constexpr, IS_ASM: tl.constexpr,
 ):  # fmt: skip
     """As ``rows_kernel`` with weights of 4 bits, a group of KI words at a time."""
     if IS_PDL:
@@ -199,20 +235,20 @@ def rows_int4_kernel(
     k = at_g * (4 * KI) + word + lane[:, :, :, None, None, None] * 0
     live_k = k < K
     if HAS_NORM:
-        gain0 = tl.load(norm + k, mask=live_k, other=0.0).to(tl.float32)
-        gain1 = tl.load(norm + KI + k, mask=live_k, other=0.0).to(tl.float32)
-        gain2 = tl.load(norm + 2 * KI + k, mask=live_k, other=0.0).to(tl.float32)
-        gain3 = tl.load(norm + 3 * KI + k, mask=live_k, other=0.0).to(tl.float32)
+        gain0 = _wide(tl.load(norm + k, mask=live_k, other=0.0), IS_ASM)
+        gain1 = _wide(tl.load(norm + KI + k, mask=live_k, other=0.0), IS_ASM)
+        gain2 = _wide(tl.load(norm + 2 * KI + k, mask=live_k, other=0.0), IS_ASM)
+        gain3 = _wide(tl.load(norm + 3 * KI + k, mask=live_k, other=0.0), IS_ASM)
     if IS_PDL:
         gdc_wait()
     r = tl.arange(0, R)[None, :, None]
     at_r = r[:, None, None, :, :, None]
     live_x = (at_r < N_ROWS) & live_k
     at_x = x + at_r * K + k
-    x0 = tl.load(at_x, mask=live_x, other=0.0).to(tl.float32)
-    x1 = tl.load(at_x + KI, mask=live_x, other=0.0).to(tl.float32)
-    x2 = tl.load(at_x + 2 * KI, mask=live_x, other=0.0).to(tl.float32)
-    x3 = tl.load(at_x + 3 * KI, mask=live_x, other=0.0).to(tl.float32)
+    x0 = _wide(tl.load(at_x, mask=live_x, other=0.0), IS_ASM)
+    x1 = _wide(tl.load(at_x + KI, mask=live_x, other=0.0), IS_ASM)
+    x2 = _wide(tl.load(at_x + 2 * KI, mask=live_x, other=0.0), IS_ASM)
+    x3 = _wide(tl.load(at_x + 3 * KI, mask=live_x, other=0.0), IS_ASM)
     live_y = (n < N) & (r < N_ROWS)
     at_y = r * N + n
     if HAS_RESIDUAL:
@@ -221,12 +257,12 @@ def rows_int4_kernel(
         squares = tl.sum(x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3, axis=2)
         rms = tl.rsqrt(_across(squares) / K + eps)
         x0, x1, x2, x3 = x0 * gain0, x1 * gain1, x2 * gain2, x3 * gain3
-    excess = (x0 + x2) * 264.0 + (x1 + x3) * 24.0  # 8 for the sign, 256 or 16 for the bits
-    a = _int4_product(x0, x1, x2, x3, excess, tile, scale)
+    excess = (x0 + x2) * 136.0 + (x1 + x3) * 2056.0  # 8 for the sign, the rest for the bits
+    a = _int4_product(x0, x1, x2, x3, excess, tile, scale, IS_ASM)
     if HAS_NORM:
         a = a * rms
     if IS_SWIGLU:
-        up = _int4_product(x0, x1, x2, x3, excess, up_tile, up_scale)
+        up = _int4_product(x0, x1, x2, x3, excess, up_tile, up_scale, IS_ASM)
         if HAS_NORM:
             up = up * rms
         a = a * tl.sigmoid(a) * up
@@ -263,7 +299,7 @@ def multiply(
     """
     n_rows, n_in = x.shape
     n_out = weight.shape[0] // 2 if is_swiglu else weight.shape[0]
-    tile = tile or Tile()
+    tile = tile or choose_tile(n_in)
     words = weight if isinstance(weight, Tensor) else weight.words
     if isinstance(weight, Int4Rows):
         k_lane = weight.group // 4
@@ -273,11 +309,22 @@ def multiply(
     block_n = n_lanes * tile.n_columns
     n_turns = -(-words.shape[1] // (tile.n_warps * k_lane))
     constants: dict[str, Any] = {
-        "N_ROWS": n_rows, "N": n_out, "K": n_in, "R": triton.next_power_of_2(n_rows),
-        "NL": n_lanes, "NC": tile.n_columns, "KW": tile.n_warps,
-        "KT": triton.next_power_of_2(n_turns), "KI": k_lane, "HAS_NORM": norm is not None, "HAS_RESIDUAL": residual is not None,
-        "IS_SWIGLU": is_swiglu, "IS_PDL": is_pdl, "num_warps": tile.n_warps,
-    }  # fmt: skip
+        "N_ROWS": n_rows,
+        "N": n_out,
+        "K": n_in,
+        "R": triton.next_power_of_2(n_rows),
+        "NL": n_lanes,
+        "NC": tile.n_columns,
+        "KW": tile.n_warps,
+        "KT": triton.next_power_of_2(n_turns),
+        "KI": k_lane,
+        "HAS_NORM": norm is not None,
+        "HAS_RESIDUAL": residual is not None,
+        "IS_SWIGLU": is_swiglu,
+        "IS_PDL": is_pdl,
+        "IS_ASM": _is_paired(x, words, norm),
+        "num_warps": tile.n_warps,
+    }
     if is_pdl:
         constants["launch_pdl"] = True
     kernel = rows_kernel
@@ -289,3 +336,17 @@ def multiply(
     gains, old = x if norm is None else norm, x if residual is None else residual
     kernel[(triton.cdiv(n_out, block_n),)](y, x, words, scales, gains, old, eps, **constants)
     return y
+
+
+def choose_tile(n_in: int) -> Tile:
+    """Cut so that a thread of a 16-bit product keeps about 16 vectors of weights on their way."""
+    return Tile(n_columns=2, n_warps=8 if n_in >= 2048 else 4)
+
+
+def _is_paired(x: Tensor, words: Tensor, norm: Tensor | None) -> bool:
+    """Tell whether every thread gets 16-bit numbers in whole vectors, for the assembly."""
+    if not x.is_cuda or triton.knobs.runtime.interpret or torch.version.hip is not None:
+        return False
+    tensors = [x, words] if norm is None else [x, words, norm]
+    is_aligned = all(t.data_ptr() % VECTOR_BYTES == 0 for t in tensors)
+    return is_aligned and x.shape[1] % 8 == 0 and words.shape[1] % 8 == 0
