@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 from typing import Literal as L
 
@@ -119,13 +118,12 @@ class Options:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind)  # slow, and a search makes ten thousands of options
+# Slow to find out, and a search makes ten thousands of options.
+_HINTS = {kind: get_type_hints(kind) for kind in (Options, Sampling)}
 
 
 def _check_types(value: Options | Sampling) -> None:
-    hints = _hints(type(value))
+    hints = _HINTS[type(value)]
     for f in fields(value):
         given, hint = getattr(value, f.name), hints[f.name]
         if get_origin(hint) is L:
