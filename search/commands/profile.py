@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     with _writable(target) as fresh:
         profile = _take(plan, fresh)
         _write(fresh, profile)
-        problem = _tell(profile, fresh, Path(args.root))
+    problem = _tell(profile, target, Path(args.root))
     if args.json:
         print(profile.to_json(), end="")
     else:

@@ -101,9 +101,14 @@ def _try(
         return _missing(size, "out of memory"), True
     finally:
         subject = None  # type: ignore[assignment]
-        gc.collect()
-        if caps.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back_memory(caps)
+
+
+def give_back_memory(caps: DeviceCaps) -> None:
+    """Free a model that nobody names any more: captured steps hold it, and it them."""
+    gc.collect()
+    if caps.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _row(size: int, calls: Calls) -> BatchRow:

@@ -11,7 +11,7 @@ import torch
 from search.environment import describe
 from search.labels import short_options
 from search.profiling import steps
-from search.profiling.batches import Batches, try_sizes
+from search.profiling.batches import Batches, give_back_memory, try_sizes
 from search.profiling.bottlenecks import Findings, name_bottlenecks
 from search.profiling.record import Figure, Part, Profile, Stage, stages_of
 from search.profiling.subject import Calls, Plan, Subject
@@ -19,6 +19,7 @@ from tts.device import probe
 from tts.validity import canonical
 
 UNTOLD_STAGES = "this model does not tell its stages (stats)"
+OWN_CORE = 0.9  # below it a model on a CPU was kept from computing
 _MOST_FIRST_AUDIO = 3
 
 
@@ -54,6 +55,7 @@ def take(plan: Plan, folder: Path, say: Callable[[str], None]) -> Profile:
     parts = tuple(_of_the_call(part, stages) for part in found.parts)
     applied, observed = subject.applied(), subject.observed()
     del subject  # its memory is the next one's
+    give_back_memory(caps)
     tried = Batches(rows=(), end="not asked for")
     if plan.seconds > 0:
         tried = try_sizes(plan, caps, {plan.options.batch_size: calls}, say)
@@ -77,7 +79,7 @@ def take(plan: Plan, folder: Path, say: Callable[[str], None]) -> Profile:
         bottlenecks=name_bottlenecks(findings),
         applied=applied,
         observed=observed,
-        notes=(*found.notes, *_notes(stages, calls)),
+        notes=(*found.notes, *_notes(stages, calls, is_cpu=caps.type == "cpu")),
     )
 
 
@@ -89,8 +91,14 @@ def _of_the_call(part: Part, stages: Sequence[Stage]) -> Part:
     return replace(part, share=Figure(value=part.share.value * whole, unit="share"))
 
 
-def _notes(stages: Sequence[Stage], calls: Calls) -> list[str]:
+def _notes(stages: Sequence[Stage], calls: Calls, *, is_cpu: bool) -> list[str]:
     notes = [] if stages else [UNTOLD_STAGES]
+    cores = calls.figures["cpu.cores_busy"].value or 0.0
+    if is_cpu and cores < OWN_CORE:
+        notes.append(
+            f"this process had {cores:.0%} of a core: others took the rest, or it waited, and its "
+            "times are too long by that"
+        )
     cut = sum(audio.n_truncated for audio in calls.audios)
     if cut:
         notes.append(f"{cut} sentence(s) were cut off: the voice did not stop by itself")

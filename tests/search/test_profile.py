@@ -200,6 +200,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)  # the database's migrations and a model, on two cores
 def test_the_real_voice_is_taken_apart(real: Path) -> None:
     values = json.loads((real / "new" / "profile.json").read_text(encoding="utf-8"))
     names = [stage["name"] for stage in values["stages"]]
@@ -227,6 +229,8 @@ def test_the_real_voice_is_taken_apart(real: Path) -> None:
     assert shares == sorted(shares, reverse=True)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)  # the database's migrations and a model, on two cores
 def test_the_trace_is_small_and_names_its_parts(real: Path) -> None:
     path = real / "new" / "trace.json"
     assert path.stat().st_size < 16 * 2**20
@@ -234,6 +238,8 @@ def test_the_trace_is_small_and_names_its_parts(real: Path) -> None:
     assert {"prefill", "decode_step", "embed", "head", "sampling", "vocoder"} <= names
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)  # the database's migrations and a model, on two cores
 def test_mlflow_has_it_as_a_run_of_its_own(real: Path) -> None:
     from mlflow import MlflowClient
 
