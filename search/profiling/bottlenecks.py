@@ -186,19 +186,28 @@ def _if_valid(found: Findings, why: str, **changes: Any) -> Iterator[str]:  # no
 
 
 def _batch_advice(found: Findings) -> Iterator[str]:
-    """Name the batch size whose measured throughput is best, if it is worth it."""
-    rows = {r.batch_size: r for r in found.batches if r.samples_per_s.value is not None}
+    """Name the batch size whose measured throughput is best, if no spread explains the gain."""
+    rows = {r.batch_size: r for r in found.batches if r.samples_per_s.value and r.latency.value}
     now = rows.get(found.options.batch_size)
-    if now is None or not now.samples_per_s.value or not now.latency.value:
+    if now is None:
         return
     best = max(rows.values(), key=lambda r: r.samples_per_s.value or 0.0)
-    gain = (best.samples_per_s.value or 0.0) / now.samples_per_s.value
-    if best.batch_size > now.batch_size and gain >= WORTH:
-        later = (best.latency.value or 0.0) / now.latency.value
+    gain = (best.samples_per_s.value or 0.0) / (now.samples_per_s.value or 1.0)
+    # More at once in less time is no batch's doing: the machine was another one by then.
+    later = (best.latency.value or 0.0) / (now.latency.value or 1.0)
+    slowest, fastest = _end(best.latency, "high"), _end(now.latency, "low")
+    least = best.batch_size / slowest / (now.batch_size / fastest)
+    if best.batch_size > now.batch_size and least >= WORTH and later >= 1:
         yield (
             f"batch_size={best.batch_size} for throughput: {gain:.1f} times the sentences per "
             f"second, each after {later:.1f} times the latency (measured)"
         )
+
+
+def _end(figure: Figure, name: str) -> float:
+    """Return the smallest or the largest sample, or the only one."""
+    end = getattr(figure, name)
+    return float(figure.value or 0.0) if end is None else float(end)
 
 
 def _head(found: Findings, name: str, share: float) -> Bottleneck:

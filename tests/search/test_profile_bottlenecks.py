@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,6 +145,18 @@ def test_a_batch_size_is_advised_by_its_measured_gain() -> None:
     )
     flat = findings(GPU, values=LAUNCHES, batches=(row(1, 2.0), row(4, 2.2)))
     assert not any("batch_size" in item for item in name_bottlenecks(flat)[0].advice)
+
+
+def test_a_gain_that_a_spread_explains_is_none() -> None:
+    one, four = row(1, 2.0), row(4, 6.0)
+    wide = replace(four, latency=replace(four.latency, low=0.5, high=1.6))
+    found = findings(GPU, values=LAUNCHES, batches=(one, wide))
+    assert not any("batch_size" in item for item in name_bottlenecks(found)[0].advice)
+
+
+def test_more_in_less_time_is_another_machine() -> None:
+    found = findings(GPU, values=LAUNCHES, batches=(row(1, 0.1), row(2, 0.4)))
+    assert not any("batch_size" in item for item in name_bottlenecks(found)[0].advice)
 
 
 @pytest.mark.parametrize(
