@@ -48,9 +48,9 @@ from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
 ROLES = ("gate_up", "down", "qkv", "out")
-# Columns per thread and warps per program; down has four times the inputs.
-TILES = ((1, 4), (2, 4), (2, 2), (4, 4), (1, 2), (1, 8))
-DOWN_TILES = ((1, 8), (2, 8), (1, 4), (2, 16), (1, 16))
+# Columns per thread, warps per program, registers; down has four times the inputs.
+TILES = ((2, 4, 255), (1, 4, 128), (4, 4, 255), (2, 8, 80), (1, 8, 64))
+DOWN_TILES = ((2, 8, 168), (1, 8, 128), (1, 4, 128), (2, 16, 96), (4, 8, 255))
 # Splits, fewest slots of a program, slots at a time, warps.
 SPLITS = ((4, 64, 64, 4), (8, 32, 64, 4), (2, 64, 128, 8), (1, 64, 128, 8), (4, 32, 32, 4))
 MANY_SPLITS = ((1, 64, 64, 4), (1, 64, 32, 4), (1, 64, 32, 2), (2, 64, 64, 4), (1, 64, 16, 1))
@@ -353,7 +353,10 @@ def _changed(
     from tts.kernels.linear import Tile
 
     if role is not None:
-        changed = {**tuning.tiles, role: Tile(n_columns=tile[0], n_warps=tile[1])}
+        changed = {
+            **tuning.tiles,
+            role: Tile(n_columns=tile[0], n_warps=tile[1], max_registers=tile[2]),
+        }
         tuning = replace(tuning, tiles=changed)
     if splits is not None:
         n, min_chunk, block, n_warps = splits

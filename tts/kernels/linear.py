@@ -37,10 +37,12 @@ class Tile:
     Args:
         n_columns: Output columns per thread, a power of two.
         n_warps: Warps per program, along the inputs.
+        max_registers: Of a thread: fewer let more programs be on the way at once.
     """
 
     n_columns: int = 2
     n_warps: int = 4
+    max_registers: int = 128
 
 
 # Two 16-bit numbers of one register: the compiler needs half as many instructions again, or twice.
@@ -178,7 +180,9 @@ def rows_kernel(
         rms = tl.rsqrt(_across(squares) / K + eps)
     a = _product(x0, x1, tile, IS_INT8, IS_ASM)
     if IS_INT8:
-        excess = _across(tl.sum(x0 + x1, axis=2)) * 32896.0  # 128 for the sign, the rest for the bits
+        excess = (
+            _across(tl.sum(x0 + x1, axis=2)) * 32896.0
+        )  # 128 for the sign, the rest for the bits
         a = (a - excess) * scale
     if HAS_NORM:
         a = a * rms
@@ -324,6 +328,7 @@ def multiply(
         "IS_PDL": is_pdl,
         "IS_ASM": _is_paired(x, words, norm),
         "num_warps": tile.n_warps,
+        "maxnreg": tile.max_registers,
     }
     if is_pdl:
         constants["launch_pdl"] = True
