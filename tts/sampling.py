@@ -18,7 +18,9 @@ from tts.options import Sampling
 
 REPETITION_WINDOW = 50  # tokens; two seconds of speech
 N_CANDIDATES = 1024  # a full sort of 15 k scores costs a CPU 20 x what these do
-UNIT = 2**40  # the weight of a row's likeliest token; 2**14 of them stay below 2**54
+# The weight of a row's likeliest token. Weights are rounded down: a token loses less than 1e-9 of
+# that one's probability, all 15 k together less than 2e-5 of it.
+UNIT = 2**30
 FRACTION_BITS = 24  # of the uniform numbers and of top-p
 ALL = 2.0**24  # a top-k that keeps everything
 _MASK = 0xFFFFFFFF

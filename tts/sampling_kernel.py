@@ -2,9 +2,10 @@
 
 Both questions that a sort would answer, where top-p ends and which token the uniform number falls
 on, are one: at which value does the running sum, from the likeliest down, first exceed a target?
-Non-negative floats order as their bits do, so 30 halvings of the bit range find that value
-exactly, each with one sum over a row that stays in registers; top-k is the same question of
-counts. Sums are of integers, so the answer is the sort's, bit for bit (``tts.sampling``).
+Non-negative floats order as their bits do, so at most 30 halvings of the bit range find that value
+exactly (some 15, as a rule), each with one sum over a row that stays in registers; top-k is the
+same question of counts. Sums are of integers, so the answer is that of the sort in
+``tts.sampling``, bit for bit.
 A bounded ``topk`` would need a fallback for flat distributions, and a CUDA graph cannot branch: it
 would have to sort at every step after all.
 """
@@ -26,6 +27,7 @@ _SCALE = tl.constexpr(float(UNIT))
 _WINDOW = tl.constexpr(REPETITION_WINDOW)
 _WINDOW_BLOCK = tl.constexpr(triton.next_power_of_2(REPETITION_WINDOW))
 _ONE = tl.constexpr(0x3F800000)  # the bits of 1.0, the likeliest token's value
+_LEAST = tl.constexpr(0x30800000)  # those of 2^-30, the least that weighs anything
 _MASK32 = tl.constexpr(0xFFFFFFFF)
 _MASK24 = tl.constexpr(0xFFFFFF)
 
@@ -77,22 +79,50 @@ def _mix(x):
 
 
 @triton.jit
-def _select(bits, amounts, target):
-    """Return the largest value v, as bits, such that the amounts of all >= v exceed the target.
+def _sum(amounts, is_counted):
+    """Add up int32 as int64; kept as int32, a row of 16 k fits a block's registers."""
+    return tl.sum(tl.where(is_counted, amounts, 0).to(tl.int64))
+
+
+@triton.jit
+def _amount(bits):
+    """Return what one token of this value weighs."""
+    return (bits.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64)
+
+
+@triton.jit
+def _select(bits, amounts, target, total, low, IS_COUNT: tl.constexpr):
+    """Find the largest value v such that the amounts of all >= v exceed the target.
+
+    The bracket [low, high) is halved until it holds one token (less than two of the least amount
+    in it) or one value.
 
     Args:
         bits: Non-negative float32 as int32, at most 1.0.
-        amounts: int64 of the same shape, 0 where there is no token.
-        target: int64, below the sum of all amounts.
+        amounts: int32 of the same shape, 0 where there is no token.
+        target: int64, below ``total``.
+        total: int64, the sum of all amounts.
+        low: int32, no more than v.
+        IS_COUNT: Whether every token's amount is 1.
+
+    Returns:
+        v as bits, and the sum of the amounts above it.
     """
-    low = tl.full((), 0, tl.int32)
+    low = tl.where(target < (1 if IS_COUNT else _UNIT), _ONE, low)
     high = tl.full((), _ONE + 1, tl.int32)
-    while high - low > 1:
+    above = tl.full((), 0, tl.int64)
+    is_wide = high - low > 1
+    while is_wide:
         middle = low + (high - low) // 2
-        is_above = tl.sum(tl.where(bits >= middle, amounts, 0)) > target
-        low = tl.where(is_above, middle, low)
-        high = tl.where(is_above, high, middle)
-    return low
+        found = _sum(amounts, bits >= middle)
+        is_low = found > target
+        low = tl.where(is_low, middle, low)
+        total = tl.where(is_low, found, total)
+        high = tl.where(is_low, high, middle)
+        above = tl.where(is_low, above, found)
+        each = tl.full((), 1, tl.int64) if IS_COUNT else _amount(low)
+        is_wide = (high - low > 1) & (total - above >= 2 * each)
+    return tl.max(tl.where(bits < high, bits, 0)), above
 
 
 @triton.jit
@@ -109,18 +139,21 @@ def _penalise(scores, row_tokens, step, capacity, penalty):
 
 
 @triton.jit
-def _kept_mass(bits, amounts, relative, is_token, vocabulary, top_k, min_p):
+def _kept_mass(bits, amounts, relative, total, is_token, vocabulary, top_k, min_p):
     """Return the sum of what top-k and min-p keep; both keep the front of the order."""
-    kept = tl.sum(tl.where(relative >= min_p, amounts, 0))
+    kept = total
+    if min_p > 0:
+        kept = _sum(amounts, relative >= min_p)
     if top_k == 1:
         kept = tl.full((), _UNIT, tl.int64)
     elif top_k < vocabulary:
-        ones = is_token.to(tl.int64)
-        value = _select(bits, ones, (top_k - 1).to(tl.int64))
-        n_above = tl.sum(tl.where(bits > value, ones, 0))
-        above = tl.sum(tl.where(bits > value, amounts, 0))
-        each = (value.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64)
-        kept = tl.minimum(kept, above + (top_k - n_above) * each)
+        ones = is_token.to(tl.int32)
+        start = tl.full((), 0, tl.int32)
+        value, n_above = _select(
+            bits, ones, (top_k - 1).to(tl.int64), vocabulary.to(tl.int64), start, True
+        )
+        above = _sum(amounts, bits > value)
+        kept = tl.minimum(kept, above + (top_k - n_above) * _amount(value))
     return kept
 
 
@@ -145,22 +178,22 @@ def _draw_kernel(
     relative = tl.exp(score - tl.max(score))
     relative = tl.where(is_token & (relative == relative), relative, 0.0)
     bits = relative.to(tl.int32, bitcast=True)
-    amounts = (relative * _SCALE).to(tl.int64)
+    amounts = (relative * _SCALE).to(tl.int32)
 
-    kept = _kept_mass(bits, amounts, relative, is_token, vocabulary, top_k, min_p)
-    needed = (kept >> 24) * top_p + (((kept & _MASK24) * top_p + _MASK24) >> 24)
-    end = _select(bits, amounts, needed - 1)
-    above = tl.sum(tl.where(bits > end, amounts, 0))
-    each = tl.maximum((end.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64), 1)
-    mass = above + (needed - above + each - 1) // each * each
+    total = _sum(amounts, is_token)
+    mass = _kept_mass(bits, amounts, relative, total, is_token, vocabulary, top_k, min_p)
+    low = tl.full((), _LEAST, tl.int32)
+    if top_p < _MASK24 + 1:
+        needed = (mass >> 24) * top_p + (((mass & _MASK24) * top_p + _MASK24) >> 24)
+        low, above = _select(bits, amounts, needed - 1, total, low, False)
+        each = tl.maximum(_amount(low), 1)
+        mass = above + (needed - above + each - 1) // each * each
 
     random = _mix(step ^ tl.load(keys + row * 2)) + tl.load(keys + row * 2 + 1)
     random = _mix(random & _MASK32) >> 8
     target = (mass >> 24) * random + (((mass & _MASK24) * random) >> 24)
-    value = _select(bits, amounts, target)
-    above = tl.sum(tl.where(bits > value, amounts, 0))
-    each = tl.maximum((value.to(tl.float32, bitcast=True) * _SCALE).to(tl.int64), 1)
-    nth = (target - above) // each + 1
+    value, above = _select(bits, amounts, target, total, low, False)
+    nth = (target - above) // tl.maximum(_amount(value), 1) + 1
     is_equal = (bits == value) & is_token
     is_found = is_equal & (tl.cumsum(is_equal.to(tl.int32), 0) == nth)
     token = tl.min(tl.where(is_found, ids, vocabulary - 1))
