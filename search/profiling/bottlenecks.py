@@ -220,12 +220,11 @@ def _head(found: Findings, name: str, share: float) -> Bottleneck:
 
 
 def _sampling(found: Findings, name: str, share: float) -> Bottleneck:
-    s = found.options.sampling
-    words = f"Sampling takes {share:.0%} of the call: drawing a token from the scores."
-    advice = []
-    if s.temperature > 0 and s.top_k == 0 and (s.top_p < 1 or s.min_p > 0):
-        advice.append("top_k=50 sorts 50 scores where top_p and min_p sort many more; listen to it")
-    return _bottleneck(name, share, words, advice)
+    each = found.median_s("decode") / tokens if (tokens := found.value("tokens")) else None
+    within = share / next(s.share for s in found.stages if s.name == "decode")
+    spent = f" ({seconds(each * within)} a token)" if each is not None else ""
+    words = f"Sampling takes {share:.0%} of the call{spent}: drawing a token from the scores."
+    return _bottleneck(name, share, words, list(_batch_advice(found)))
 
 
 def _vocoder(found: Findings, name: str, share: float) -> Bottleneck:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from search.profiling.bottlenecks import name_bottlenecks
 from search.profiling.record import Part, unknown
 from tests.search.profile_fixtures import CPU, GPU, findings, row, share
-from tts.options import Options, Sampling
+from tts.options import Options
 
 LAUNCHES = {"step.launches": 480.0, "step.kernels": 520.0, "step.gpu_busy": 0.12}
 NEAR = {"step.roofline": 0.8, "step.weights": 4e7, "step.cache": 2e6, "step.gpu_busy": 0.95}
@@ -159,20 +158,10 @@ def test_more_in_less_time_is_another_machine() -> None:
     assert not any("batch_size" in item for item in name_bottlenecks(found)[0].advice)
 
 
-@pytest.mark.parametrize(
-    ("sampling", "is_advised"),
-    [
-        ({}, True),
-        ({"temperature": 0.0}, False),
-        ({"top_k": 40}, False),
-        ({"top_p": 1.0}, False),
-    ],
-)
-def test_sampling_is_told_of_a_shorter_sort(sampling: dict[str, Any], is_advised: bool) -> None:
-    options = Options(sampling=Sampling(**sampling))
-    (first, *_) = name_bottlenecks(findings(parts=parts(), options=options))
-    assert first.name == "sampling"
-    assert bool(first.advice) == is_advised
+def test_sampling_is_told_by_the_token() -> None:
+    (first, *_) = name_bottlenecks(findings(parts=parts()))
+    assert first.words.startswith("Sampling takes 30% of the call (5 ms a token): drawing")
+    assert first.advice == ()
 
 
 def test_streaming_is_advised_by_its_measured_first_chunk() -> None:
