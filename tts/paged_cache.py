@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tts.device import upload
 from tts.errors import OutOfPagesError
 from tts.kv_cache import PagedSlots, Slots
 
@@ -116,8 +117,8 @@ class PagedCache:
         for lane in lanes:
             pages = self._held.get(lane, [])
             rows.append([*pages, *[SINK] * (n - len(pages))])
-        index = torch.tensor(list(lanes), device=self.block_table.device)
-        self.block_table[index] = torch.tensor(rows, dtype=torch.int32, device=index.device)
+        device = self.block_table.device
+        self.block_table[upload(list(lanes), device)] = upload(rows, device, torch.int32)
 
 
 class PagedLayer:

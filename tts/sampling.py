@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tts.device import upload
 from tts.options import Sampling
 
 REPETITION_WINDOW = 50  # tokens; two seconds of speech
@@ -36,7 +37,7 @@ def row_keys(seeds: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
     for seed, sentence in seeds:
         digest = hashlib.sha256(f"{seed}/{sentence}".encode()).digest()
         keys.append([int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)])
-    return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
+    return upload(keys, device).view(-1, 2)
 
 
 def uniform_bits(keys: Tensor, step: Tensor) -> Tensor:
@@ -79,8 +80,9 @@ class RowSampling:
         for row, sampling in zip(rows, samplings, strict=True):
             self.known[row] = sampling.canonical()
         values = [_plain(self.known[row]) for row in rows]
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.values.device)
-        self.values[index] = torch.tensor(values, device=index.device).view(len(values), -1)
+        device = self.values.device
+        new = upload(values, device, torch.float32).view(len(values), -1)
+        self.values[upload(list(rows), device)] = new
 
     def column(self, name: str) -> Tensor:
         """Return a view of one parameter, shape (rows, 1), float32; top-p in units of 2^-24."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tts.attention import only
 from tts.compilation import StepGraph
+from tts.device import upload
 from tts.embedded.generation import Generator
 from tts.embedded.lm import N_CHARACTERS, NULL
 from tts.embedded.memory import CAPACITY
@@ -116,13 +117,13 @@ class OpenBatch:
             self._prefill(texts)
         rows = [row for row, _ in arrivals]
         self.state.begin(rows, [request for _, request in arrivals], self.generator.sampling)
-        index = torch.tensor(rows, device=device)
-        self.conditional[index] = torch.tensor([self.lanes[r][0] for r in rows], device=device)
-        self.unconditional[index] = torch.tensor([self.lanes[r][-1] for r in rows], device=device)
+        index = upload(rows, device)
+        self.conditional[index] = upload([self.lanes[row][0] for row in rows], device)
+        self.unconditional[index] = upload([self.lanes[row][-1] for row in rows], device)
         for row, request in arrivals:
             self.used[row] = len(request.characters) + 1
         pairs = [(lane, row) for row in rows for lane in self.lanes[row]]
-        where, whose = torch.tensor(pairs, device=device).unbind(1)
+        where, whose = upload(pairs, device).unbind(1)
         self.row_of[where] = whose
         self._note_idle()
 
@@ -155,7 +156,7 @@ class OpenBatch:
         """See ``Rows.results``."""
         if not rows:
             return []
-        index = torch.tensor(list(rows), device=self.generator.device)
+        index = upload(list(rows), self.generator.device)
         drawn = torch.cat((self.state.caps[index], self.state.tokens[index]), dim=1).tolist()
         return [cut(tokens[:cap]) for cap, *tokens in drawn]
 
@@ -170,7 +171,7 @@ class OpenBatch:
             self.cache.release(lanes)
         self._free_lanes += lanes
         with torch.inference_mode():
-            self.state.is_done[torch.tensor(list(rows), device=self.generator.device)] = True
+            self.state.is_done[upload(list(rows), self.generator.device)] = True
             self._note_idle()
 
     def _n_lanes_of(self, request: Row) -> int:
@@ -192,10 +193,7 @@ class OpenBatch:
         busy = {lane for row in self.used for lane in self.lanes[row]}
         rows = [row for row in range(self.n_rows) if row not in self.used]
         lanes = [lane for lane in range(self.n_lanes) if lane not in busy]
-        self._idle = (
-            torch.tensor(rows, dtype=torch.int64, device=device),
-            torch.tensor(lanes, dtype=torch.int64, device=device),
-        )
+        self._idle = (upload(rows, device), upload(lanes, device))
 
     def _step(self, n_live: int) -> Tensor:
         """Draw a token per row and decode it."""

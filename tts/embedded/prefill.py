@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tts.compilation import StepGraph
+from tts.device import upload
 from tts.embedded.generation import Generator
 from tts.embedded.lm import BOS, NULL
 from tts.lanes import LaneCache, newcomers
@@ -89,9 +90,9 @@ class Prefill:
         device = self.generator.device
         ids = [[*t.characters, *[NULL] * (n_positions - len(t.characters))] for t in texts]
         return _Inputs(
-            ids=torch.tensor(ids, device=device),
-            ends=torch.tensor([[len(text.characters)] for text in texts], device=device),
-            lanes=torch.tensor([text.lane for text in texts], device=device),
+            ids=upload(ids, device),
+            ends=upload([[len(text.characters)] for text in texts], device),
+            lanes=upload([text.lane for text in texts], device),
         )
 
     def _read(self, inputs: _Inputs) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tts.device import upload
 from tts.embedded.lm import EOS
 from tts.options import Sampling
 from tts.sampling import RowSampling, row_keys
@@ -90,8 +91,8 @@ class State:
             default: For rows that bring no parameters of their own.
         """
         device = self.last.device
-        index = torch.tensor(list(slots), device=device)
-        caps = torch.tensor([[row.cap] for row in rows], device=device)
+        index = upload(list(slots), device)
+        caps = upload([[row.cap] for row in rows], device)
         self.caps[index] = caps
         self.is_done[index] = caps <= 0
         self.keys[index] = row_keys([(row.seed, row.sentence) for row in rows], device)
