@@ -140,3 +140,15 @@ def test_a_pause_stands_between_sentences(voice_with: Callable[..., EmbeddedVoic
     pauses = [c for c in chunks if len(c.samples) == n_pause and not c.samples.any()]
     assert len(pauses) == len(voice.synthesize([Utterance(id="a", text=TEXTS[2])])[0].tokens) - 1
     assert [c.is_last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+def test_a_stream_that_was_overtaken_says_so_and_speaks_no_rubbish(
+    voice_with: Callable[..., EmbeddedVoice],
+) -> None:
+    """With a static cache both would write to the same buffers."""
+    voice = voice_with(kv_cache="static")
+    first = voice.stream(Utterance(id="a", text=TEXTS[1], seed=3))
+    next(first)
+    next(voice.stream(Utterance(id="b", text=TEXTS[2], seed=3)))
+    with pytest.raises(RuntimeError, match="another batch"):
+        next(first)

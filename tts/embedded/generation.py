@@ -178,6 +178,8 @@ class Batch:
         self.is_ragged = min(lengths) != max(lengths)
         n_needed = self.longest + 1 + max(self.caps)
         self.memory = g.memory(len(rows), n_needed, is_ragged=self.is_ragged)
+        self.memory.turn += 1
+        self.turn = self.memory.turn
         self._reset(rows, lengths)
         self._prefill(rows)
 
@@ -188,7 +190,12 @@ class Batch:
             n_steps: How many.
             is_watched: Run the very step that was captured rather than replay it, because a
                 replay hides from a profiler which operators run.
+
+        Raises:
+            RuntimeError: Another batch has begun in the same memory.
         """
+        if self.turn != self.memory.turn:
+            raise RuntimeError("another batch has begun: end one stream before the next")
         for _ in range(min(n_steps, max(self.caps) - self.n_drawn)):
             self._step(is_watched=is_watched)
             self.n_drawn += 1

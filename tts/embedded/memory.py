@@ -27,12 +27,14 @@ CAPACITY = 1024  # tokens and cache slots come in multiples of this: few shapes 
 class Memory:
     """What a batch writes to, kept from batch to batch where addresses must not change.
 
-    ``graphs`` holds one captured step for each number of slots that a step may read.
+    ``graphs`` holds one captured step for each number of slots that a step may read; ``turn``
+    counts the batches that wrote here.
     """
 
     state: State
     cache: Cache | None
     graphs: dict[int, StepGraph] = field(default_factory=dict)
+    turn: int = 0
 
     def capture(self, step: Callable[[Memory, int], Tensor], n_needed: int) -> int:
         """Capture the steps that a batch of up to ``n_needed`` slots may run; return how many.
