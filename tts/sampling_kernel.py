@@ -1,4 +1,4 @@
-"""Draw a token per row in one Triton kernel, without sorting the scores.
+"""Draw a token per row in one Triton kernel, without sorting the scores, and note it in another.
 
 Both questions that a sort would answer, where top-p ends and which token the uniform number falls
 on, are one: at which value does the running sum, from the likeliest down, first exceed a target?
@@ -68,6 +68,59 @@ def draw(scores: Tensor, rows: RowSampling, keys: Tensor, step: Tensor, tokens: 
         num_warps=min(16, max(4, block // 1024)),
     )
     return drawn
+
+
+def note(
+    token: Tensor,
+    last: Tensor,
+    tokens: Tensor,
+    step: Tensor,
+    is_done: Tensor,
+    caps: Tensor,
+    end: int,
+) -> None:
+    """Append drawn tokens to their rows in one kernel instead of eight.
+
+    Args:
+        token: Shape (rows, 1), int64.
+        last: Shape (rows, 1), int64: takes the token, or ``end`` in a row that has ended.
+        tokens: Shape (rows, capacity), int64: takes the same at ``step``.
+        step: Shape (rows, 1), int64: counted on.
+        is_done: Shape (rows, 1), bool: set where the token is ``end`` or the cap is reached.
+        caps: Shape (rows, 1), int64.
+        end: The end's id.
+    """
+    n_rows = len(token)
+    _note_kernel[(1,)](
+        token,
+        last,
+        tokens,
+        step,
+        is_done.view(torch.uint8),
+        caps,
+        n_rows,
+        tokens.stride(0),
+        tokens.shape[1],
+        END=end,
+        BLOCK=triton.next_power_of_2(n_rows),
+    )
+
+
+@triton.jit
+def _note_kernel(
+    token, last, tokens, steps, is_done, caps,
+    n_rows, token_stride, capacity, END: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.arange(0, BLOCK)
+    is_row = row < n_rows
+    was_done = tl.load(is_done + row, mask=is_row, other=1) != 0
+    drawn = tl.where(was_done, END, tl.load(token + row, mask=is_row, other=END))
+    step = tl.load(steps + row, mask=is_row, other=0)
+    tl.store(last + row, drawn, mask=is_row)
+    tl.store(tokens + row * token_stride + step, drawn, mask=is_row & (step < capacity))
+    tl.store(steps + row, step + 1, mask=is_row)
+    ends = was_done | (drawn == END) | (step + 1 >= tl.load(caps + row, mask=is_row, other=0))
+    tl.store(is_done + row, ends.to(tl.uint8), mask=is_row)
 
 
 @triton.jit

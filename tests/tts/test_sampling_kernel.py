@@ -8,6 +8,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton
 
+from tts.embedded.lm import EOS
+from tts.embedded.state import State
 from tts.options import Sampling
 from tts.sampling import RowSampling, Sampler, row_keys
 
@@ -78,3 +80,24 @@ def test_scores_that_are_no_numbers_draw_some_token() -> None:
     tokens = torch.zeros((1, 8), dtype=torch.int64, device=device)
     found = Sampler("kernel").draw(scores, RowSampling(1, device), keys, step, tokens)
     assert 0 <= found.item() < 50
+
+
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
+def test_a_drawn_token_is_noted_as_by_plain_operations(device: str) -> None:
+    if device == "cpu" and torch.cuda.is_available():
+        pytest.skip("not interpreted beside a GPU")
+    from tts.sampling_kernel import note
+
+    plain, other = (State.idle(5, 5, 12, torch.device(d)) for d in ("cpu", device))
+    for state in (plain, other):
+        state.is_done.copy_(torch.tensor([[0], [1], [0], [0], [0]], dtype=torch.bool))
+        state.step.copy_(torch.tensor([[0], [4], [6], [3], [11]]))
+        state.caps.copy_(torch.tensor([[9], [9], [7], [9], [99]]))
+    token = torch.tensor([[70], [71], [72], [EOS], [74]])
+    plain.note(token)
+    note(
+        token.to(device), other.last, other.tokens, other.step, other.is_done, other.caps, EOS
+    )  # fmt: skip
+    for name in ("last", "tokens", "step", "is_done"):
+        assert getattr(other, name).cpu().equal(getattr(plain, name))
+    assert plain.is_done.flatten().tolist() == [False, True, True, True, False]

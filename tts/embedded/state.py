@@ -102,6 +102,11 @@ class State:
 
     def note(self, token: Tensor) -> None:
         """Append a drawn token, shape (rows, 1), to every row; a row that has ended gets EOS."""
+        if token.is_cuda:
+            from tts.sampling_kernel import note
+
+            note(token, self.last, self.tokens, self.step, self.is_done, self.caps, EOS)
+            return
         token = token.masked_fill(self.is_done, EOS)
         self.last.copy_(token)
         self.tokens.scatter_(1, self.step, token)
