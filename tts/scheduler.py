@@ -96,6 +96,7 @@ class ContinuousBatcher(Generic[Request, Result]):
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Request] = {}
         self._free = list(range(rows.n_rows - 1, -1, -1))
+        self._reserved: set[int] = set()  # rows whose request is on the way in
 
     def submit(self, request: Request) -> None:
         """Queue a request.
@@ -107,9 +108,15 @@ class ContinuousBatcher(Generic[Request, Result]):
         self.waiting.append(request)
 
     def step(self) -> list[Finished[Request, Result]]:
-        """Let newcomers in, run a few decode steps, and let out who has ended."""
+        """Let newcomers in, run a few decode steps, and let out who has ended.
+
+        Raises:
+            RuntimeError: Somebody waits for what nobody holds.
+        """
         failed = self._admit()
         if not self.running:
+            if self.waiting and not failed:
+                raise RuntimeError("no room for the next request although no other runs")
             return failed
         self.rows.advance()
         ended = self.rows.ended()
@@ -153,11 +160,15 @@ class ContinuousBatcher(Generic[Request, Result]):
         if self.running and len(self._free) < self.min_free:
             return []
         arrivals: list[tuple[int, Request]] = []
-        while self.waiting and self._free:
-            if not self.rows.reserve(self._free[-1], self.waiting[0]):
-                break
-            arrivals.append((self._free.pop(), self.waiting.popleft()))
-        return self._begin(arrivals) if arrivals else []
+        try:
+            while self.waiting and self._free:
+                if not self.rows.reserve(self._free[-1], self.waiting[0]):
+                    break
+                self._reserved.add(self._free[-1])
+                arrivals.append((self._free.pop(), self.waiting.popleft()))
+            return self._begin(arrivals) if arrivals else []
+        finally:  # where something failed that no request is to blame for, such as the device
+            self._empty(list(self._reserved))
 
     def _begin(self, arrivals: list[tuple[int, Request]]) -> list[Finished[Request, Result]]:
         """Prefill newcomers together; where that fails, one by one, to find who is to blame."""
@@ -170,8 +181,10 @@ class ContinuousBatcher(Generic[Request, Result]):
                 return [Finished(request=request, error=error)]
             return [failed for arrival in arrivals for failed in self._begin([arrival])]
         self.running.update(arrivals)
+        self._reserved.difference_update(row for row, _ in arrivals)
         return []
 
     def _empty(self, rows: Sequence[int]) -> None:
         self.rows.release(rows)
         self._free += rows
+        self._reserved.difference_update(rows)

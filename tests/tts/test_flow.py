@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from tts.embedded.flow import Flow
 from tts.embedded.generation import Generator
@@ -69,3 +70,23 @@ def test_the_kernels_of_continuous_batching_are_observed(
     voice.synthesize(many[:1])
     observed = voice.observed()  # type: ignore[attr-defined]
     assert observed["attention_step"] == "attention_math"
+
+
+def test_nothing_to_speak_is_no_audio(speak_with: Callable[..., Built]) -> None:
+    voice = speak_with(kv_cache="static", batching="continuous", batch_size=2).synthesizer
+    assert voice.synthesize([]) == []
+
+
+def test_after_a_fault_of_the_device_the_next_call_speaks(
+    speak_with: Callable[..., Built], many: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = speak_with(kv_cache="paged", batching="continuous", batch_size=2).synthesizer
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise torch.OutOfMemoryError("the device is full")
+
+        patch.setattr("tts.embedded.prefill.Prefill.__call__", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            voice.synthesize(many[:1])
+    assert voice.synthesize(many[:1])[0].n_tokens > 0

@@ -163,3 +163,26 @@ def test_a_request_can_be_dropped_queued_or_running() -> None:
 def test_a_threshold_nobody_could_pass_is_refused(min_free: int) -> None:
     with pytest.raises(ValueError, match="min_free"):
         ContinuousBatcher(Counting(n_rows=2), min_free=min_free)
+
+
+def test_a_fault_that_is_no_requests_own_ends_all_and_leaves_no_row_behind() -> None:
+    rows = Counting(n_rows=3)
+    batcher = ContinuousBatcher(rows)
+    begin = rows.begin
+
+    def broken(arrivals: Sequence[tuple[int, Job]]) -> None:
+        raise MemoryError("the device is full")
+
+    rows.begin = broken  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        list(batcher.run([Job(0, 4), Job(1, 4)]))
+    assert rows.n_free == 10
+    rows.begin = begin  # type: ignore[method-assign]
+    assert [f.request.name for f in batcher.run([Job(2, 4), Job(3, 4), Job(4, 4)])] == [2, 3, 4]
+
+
+def test_waiting_for_what_nobody_holds_is_an_error_and_no_endless_loop() -> None:
+    rows = Counting(n_rows=2)
+    rows.n_free = 0  # lost by somebody else
+    with pytest.raises(RuntimeError, match="no room"):
+        list(ContinuousBatcher(rows).run([Job(0, 4)]))

@@ -37,12 +37,18 @@ class Flow:
         batcher = ContinuousBatcher(self._batch)
         try:
             yield from batcher.run(rows)
-        finally:  # whoever listens may have stopped
+        except GeneratorExit:  # whoever listened has stopped
             for row in list(batcher.running.values()):
                 batcher.cancel(row)
+            raise
+        except BaseException:  # nobody knows what state the device has left it in
+            self._batch = None
+            raise
 
     def spoken(self, rows: Sequence[Row]) -> list[Spoken]:
         """Speak all, the longest texts first, so that no long one is alone at the end."""
+        if not rows:
+            return []
         n_needed = max(len(row.characters) + row.cap for row in rows) + 1
         n_needed += self.generator.look_every
         n_slots = -(-n_needed // CAPACITY) * CAPACITY
