@@ -153,6 +153,16 @@ def test_caches_without_rows_of_their_own_are_refused(
         OpenBatch(generator_with(kv_cache=kv_cache), n_rows=2)
 
 
+def test_guidance_without_lanes_for_it_is_refused_and_not_dropped(
+    generator_with: Callable[..., Generator],
+) -> None:
+    """A static batch has one lane per row where the options have no guidance."""
+    unguided = generator_with(sampling=Sampling(cfg_weight=1.0))
+    row = Row(characters=(80,), seed=0, sentence=0, cap=2, sampling=Sampling(cfg_weight=2.0))
+    with pytest.raises(ValueError, match="guidance"):
+        Batch(unguided, [row])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     "options",

@@ -163,6 +163,9 @@ class Batch:
 
     ``hidden``, shape (lanes, width), is what the last tokens were drawn from; the next step may
     overwrite it.
+
+    Raises:
+        ValueError: A row asks for guidance and the generator has one lane per row.
     """
 
     hidden: Tensor
@@ -170,6 +173,9 @@ class Batch:
     def __init__(self, generator: Generator, rows: Sequence[Row]) -> None:
         self.generator = g = generator
         self.n_rows = len(rows)
+        weights = {row.sampling.cfg_weight for row in rows if row.sampling is not None}
+        if not g.is_guided and weights - {1.0}:
+            raise ValueError("a row asks for guidance, and this batch has no lanes for it")
         idle = Row(characters=(ord(" "),), seed=0, sentence=0, cap=0)
         rows = [*rows, *[idle] * (g.fixed_rows - len(rows))]
         self.caps = [row.cap for row in rows]
