@@ -89,7 +89,7 @@ class FusedStep:
     Args:
         decoder: In its final precision, its linear layers plain.
         weights: As they are, or rounded here to 8 or 4 bits.
-        group: Inputs that share a scale in 4 bits.
+        group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
         products: ``"rows"`` for our kernels (at most 4 rows), ``"library"`` for PyTorch's, or
             whichever fits.
@@ -104,7 +104,7 @@ class FusedStep:
         decoder: Decoder,
         *,
         weights: Weights = "native",
-        group: int = 64,
+        group: int | None = None,
         pdl: bool | None = None,
         products: Products = "auto",
         tuning: Tuning | None = None,
@@ -144,15 +144,12 @@ class FusedStep:
         n_rows, layers = x.shape[0], cache.layers
         n_slots = _n_slots(layers[0])
         buffers = self._for(n_rows, n_slots)
-        is_library = self._is_library(n_rows)
+        run = self._library if self._is_library(n_rows) else self._rows
         stream = x.reshape(n_rows, -1)
         for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
             # What ran before the first kernel may not tell when it is done.
             is_pdl = self.pdl and i > 0
-            if is_library:
-                self._library(layer, stream, positions, kept, buffers, n_slots)
-            else:
-                self._rows(layer, stream, positions, kept, buffers, n_slots, is_first_pdl=is_pdl)
+            run(layer, stream, positions, kept, buffers, n_slots, is_first_pdl=is_pdl)
             stream = buffers.x
         eps = self.config.norm_eps
         normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=self.pdl)
@@ -198,19 +195,27 @@ class FusedStep:
         multiply(b.gated, layer.down, b.x, residual=b.x, is_pdl=self.pdl, tile=tile("down"))
 
     def _library(
-        self, layer: _Layer, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers, n_slots: int
+        self,
+        layer: _Layer,
+        x: Tensor,
+        positions: Tensor,
+        kept: Layer,
+        b: _Buffers,
+        n_slots: int,
+        *,
+        is_first_pdl: bool,
     ) -> None:
         from tts.kernels.pointwise import normalise, swiglu
 
-        # A library's kernel does not wait: none of ours may start early behind or before one.
+        # A library's kernel starts when all before it have ended; ours may start early behind it.
         eps, n_rows = self.config.norm_eps, len(x)
-        normalise(x, layer.attention_norm, eps, b.normed)
+        normalise(x, layer.attention_norm, eps, b.normed, is_pdl=is_first_pdl)
         torch.mm(b.normed, _plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
-        self._attend(layer, positions, kept, b, n_slots, is_pdl=False)
+        self._attend(layer, positions, kept, b, n_slots, is_pdl=self.pdl)
         torch.addmm(x, b.y.view(n_rows, -1), _plain(layer.out).t(), out=b.x)
-        normalise(b.x, layer.ffn_norm, eps, b.normed)
+        normalise(b.x, layer.ffn_norm, eps, b.normed, is_pdl=self.pdl)
         torch.mm(b.normed, _plain(layer.gate_up).t(), out=b.both)
-        swiglu(b.both, b.gated)
+        swiglu(b.both, b.gated, is_pdl=self.pdl)
         b.x.addmm_(b.gated, _plain(layer.down).t())
 
     def _attend(
@@ -300,7 +305,7 @@ def _n_slots(layer: Any) -> int:  # noqa: ANN401 - a Layer, whose block table is
     return int(layer.keys.shape[2] * n_pages)
 
 
-def _read(block: Block, weights: Weights, group: int) -> _Layer:
+def _read(block: Block, weights: Weights, group: int | None) -> _Layer:
     from tts.kernels.weights import to_int4, to_int8
 
     def weight(module: nn.Linear) -> Weight:
@@ -308,7 +313,9 @@ def _read(block: Block, weights: Weights, group: int) -> _Layer:
         try:
             if weights == "int8":
                 return to_int8(plain)
-            return to_int4(plain, group) if weights == "int4" else plain
+            if weights == "int4":
+                return to_int4(plain, group or (64 if plain.shape[1] % 128 else 128))
+            return plain
         except ValueError as error:
             raise InapplicableError("quantization", weights, str(error)) from error
 

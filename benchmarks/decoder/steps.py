@@ -34,7 +34,6 @@ from benchmarks.decoder.ways import (
     N_SPEECH,
     T3,
     TINY,
-    Model,
     Step,
     Way,
     model,
@@ -49,8 +48,10 @@ from tts.kv_cache import StaticCache, causal_mask
 CONTEXT, SLOTS = 300, 1024
 ROLES = ("gate_up", "down", "qkv", "out")
 # Columns per thread, warps per program, registers; down has four times the inputs.
-TILES = ((2, 4, 255), (1, 4, 128), (4, 4, 255), (2, 8, 80), (1, 8, 64))
-DOWN_TILES = ((2, 8, 168), (1, 8, 128), (1, 4, 128), (2, 16, 96), (4, 8, 255))
+TILES = ((2, 2, 255), (2, 4, 128), (4, 4, 255), (4, 2, 255), (2, 8, 80))
+DOWN_TILES = ((2, 8, 128), (1, 8, 128), (4, 8, 255), (2, 16, 128))
+INT4_TILES = ((1, 4, 255), (1, 8, 128), (2, 8, 255))
+INT4_DOWN_TILES = ((1, 8, 255), (2, 16, 128))
 # Splits, fewest slots of a program, slots at a time, warps.
 SPLITS = ((4, 64, 64, 4), (8, 32, 64, 4), (2, 64, 128, 8), (1, 64, 128, 8), (4, 32, 32, 4))
 MANY_SPLITS = ((1, 64, 64, 4), (1, 64, 32, 4), (1, 64, 32, 2), (2, 64, 64, 4), (1, 64, 16, 1))
@@ -221,13 +222,12 @@ class Bench:
     def _tune(self, batch: int, cache: StaticCache) -> None:
         """Change one cut at a time and keep what is quicker."""
         ways = [w for w in (FEW_ROWS if batch <= 2 else MANY_ROWS) if w.kind == "fused" and w.pdl]
-        if batch > 2:
-            ways = [w for w in MANY_ROWS if w.kind == "fused"]
         for way in ways:
             found: dict[str, float] = {}
             best, best_ms = Tuning(), float("inf")
+            limit = time.monotonic() - self.began + 0.15 * self.arguments.seconds
             for change in [{}, *_changes(way, is_many=batch > 2)]:
-                if self._left() < 0.45 * self.arguments.seconds:
+                if time.monotonic() - self.began > limit:
                     break
                 tuning = _changed(best, **change)
                 result = self._attempt(lambda t=tuning, way=way: self._once(way, t, batch, cache))
@@ -270,7 +270,8 @@ class Bench:
                 line += (
                     f" {r['times_eager']:6.2f} x eager {r['roofline_share']:5.0%} of the roofline"
                 )
-            print(f"{line}  error {r.get('error', float('nan')):.2e}", flush=True)
+            error = f"error {r['error']:.2e}" if "error" in r else "error not looked at"
+            print(f"{line}  {error}", flush=True)
 
     def _left(self) -> float:
         return float(self.arguments.seconds - (time.monotonic() - self.began))
@@ -334,10 +335,11 @@ def _changes(way: Way, *, is_many: bool = False) -> list[dict[str, Any]]:
     splits: Sequence[dict[str, Any]] = [{"splits": s} for s in (MANY_SPLITS if is_many else SPLITS)]
     if is_many:
         return list(splits)
+    short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
     tiles = [
         {"role": role, "tile": tile}
         for role in ROLES
-        for tile in (DOWN_TILES if role == "down" else TILES)
+        for tile in (long if role == "down" else short)
     ]
     return tiles + (list(splits) if way.weights == "native" else [])
 

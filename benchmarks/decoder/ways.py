@@ -45,7 +45,7 @@ class Way:
     kind: str = "fused"
     weights: Weights = "native"
     pdl: bool = True
-    group: int = 64
+    group: int = 128
     products: str = "auto"
     tuning: Tuning | None = None
 
@@ -56,15 +56,15 @@ FEW_ROWS = (
     Way(name="fused", pdl=True),
     Way(name="fused, no early start", pdl=False),
     Way(name="fused int8", weights="int8"),
-    Way(name="fused int4, groups of 128", weights="int4", group=128),
-    Way(name="fused int4, groups of 64", weights="int4"),
+    Way(name="fused int4, groups of 128", weights="int4"),
     Way(name="fused int8, no early start", weights="int8", pdl=False),
     Way(name="compile", kind="compile"),
     Way(name="compile, split-K", kind="compile+split_k"),
 )
 MANY_ROWS = (
     Way(name="eager", kind="eager"),
-    Way(name="fused, library products", products="library", pdl=False),
+    Way(name="fused, library products", products="library"),
+    Way(name="fused, library products, no early start", products="library", pdl=False),
     Way(name="compile, split-K", kind="compile+split_k"),
     Way(name="compile", kind="compile"),
 )
@@ -183,5 +183,5 @@ def read_bytes(way: Way, config: DecoderConfig, n_speech: int, n_rows: int, n_li
         c.width * c.head_dim * (2 * c.n_heads + 2 * c.n_kv_heads) + 3 * c.width * c.ffn_width
     )
     bits = {"native": 16.0, "int8": 8.0, "int4": 4.0 + 16 / way.group}[way.weights]
-    cache = 2 * 2 * n_rows * c.n_kv_heads * c.head_dim * n_live * 2
+    cache = 2 * n_rows * c.n_kv_heads * c.head_dim * n_live * 2  # keys and values of 16 bits
     return int(c.n_layers * (per_layer * bits / 8 + cache) + 2 * n_speech * c.width)

@@ -10,7 +10,7 @@ Small whole numbers become float32 by bit patterns rather than by conversion, wh
 the bits of 256 or 16 above it, a code c reads as 256 + c or 16 + c. What the constant adds to a
 sum is taken off again.
 """
-# ruff: noqa: ANN001, ANN202, N803 - a kernel's arguments have no Python types
+# ruff: noqa: ANN001, ANN201, C901, ANN202, N803 - kernels have no Python types
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
 
 from __future__ import annotations
@@ -103,20 +103,28 @@ def _nibbles(words, IS_ASM: tl.constexpr):
 
 
 @triton.jit
-def _across(p):
-    """Sum (lanes, warps, rows, columns, inputs) over inputs and warps."""
-    return tl.sum(tl.sum(p, axis=4), axis=1)
+def _add4(a0, b0, c0, d0, a1, b1, c1, d1):
+    return a0 + a1, b0 + b1, c0 + c1, d0 + d1
+
+
+@triton.jit
+def _across(a, b, c, d, IS_ASM: tl.constexpr):
+    """Sum four tensors (lanes, warps, ...) over warps, which then meet but once."""
+    if IS_ASM:
+        return tl.reduce((a, b, c, d), 1, _add4)
+    # The interpreter takes a sum of its own a hundred times faster than one of ours.
+    return tl.sum(a, axis=1), tl.sum(b, axis=1), tl.sum(c, axis=1), tl.sum(d, axis=1)
 
 
 @triton.jit
 def _product(x0, x1, tile, IS_INT8: tl.constexpr, IS_ASM: tl.constexpr):
-    """Multiply x by a tile and sum over inputs; codes come out 32896 too large."""
+    """Multiply x by a tile and sum over a warp's inputs; codes come out 32896 too large."""
     if IS_INT8:
         low, high = _bytes(tile, IS_ASM)
         p = tl.sum(x0 * low, axis=2) + tl.sum(x1 * high, axis=2)
     else:
         p = tl.sum(x0 * _wide(tile, IS_ASM), axis=2)
-    return _across(p)
+    return tl.sum(p, axis=4)
 
 
 @triton.jit
@@ -135,7 +143,7 @@ def rows_kernel(
         gdc_launch_dependents()
     width: tl.constexpr = K // 2 if IS_INT8 else K  # of a row of the weight, in its own elements
     lane = tl.arange(0, NL)[:, None, None]
-    n = (tl.program_id(0) * NC + tl.arange(0, NC)[None, None, :]) * NL + lane
+    n = (tl.program_id(0) * NL + lane) * NC + tl.arange(0, NC)[None, None, :]
     at_n = n[:, None, None, :, :, None]
     k_warp = tl.arange(0, KW)[None, :, None, None, None, None]
     k_turn = tl.arange(0, KT)[None, None, :, None, None, None]
@@ -171,27 +179,32 @@ def rows_kernel(
     at_y = r * N + n
     if HAS_RESIDUAL:
         old = tl.load(residual + at_y, mask=live_y, other=0.0).to(tl.float32)
+    squares = x0
     if HAS_NORM:
-        squares = tl.sum(x0 * x0, axis=2)
+        squares = x0 * x0
         x0 = x0 * gain0
         if IS_INT8:
-            squares += tl.sum(x1 * x1, axis=2)
+            squares += x1 * x1
             x1 = x1 * gain1
-        rms = tl.rsqrt(_across(squares) / K + eps)
     a = _product(x0, x1, tile, IS_INT8, IS_ASM)
-    if IS_INT8:
-        excess = (
-            _across(tl.sum(x0 + x1, axis=2)) * 32896.0
-        )  # 128 for the sign, the rest for the bits
-        a = (a - excess) * scale
-    if HAS_NORM:
-        a = a * rms
+    up, total, excess = a, a, a
     if IS_SWIGLU:
         up = _product(x0, x1, up_tile, IS_INT8, IS_ASM)
-        if IS_INT8:
+    if HAS_NORM:
+        total = tl.broadcast_to(tl.sum(tl.sum(squares, axis=2), axis=4), a.shape)
+    if IS_INT8:
+        excess = tl.broadcast_to(tl.sum(tl.sum(x0 + x1, axis=2), axis=4), a.shape)
+    a, up, total, excess = _across(a, up, total, excess, IS_ASM)
+    if IS_INT8:
+        excess *= 32896.0  # 128 for the sign, the rest for the bits
+        a = (a - excess) * scale
+        if IS_SWIGLU:
             up = (up - excess) * up_scale
-        if HAS_NORM:
-            up = up * rms
+    if HAS_NORM:
+        rms = tl.rsqrt(total / K + eps)
+        a = a * rms
+        up = up * rms
+    if IS_SWIGLU:
         a = a * tl.sigmoid(a) * up
     if HAS_RESIDUAL:
         a = a + old
@@ -203,7 +216,7 @@ def _int4_product(x0, x1, x2, x3, excess, tile, scale, IS_ASM: tl.constexpr):
     """Multiply x by codes and sum; the scale has no axis of inputs."""
     w0, w1, w2, w3 = _nibbles(tile, IS_ASM)
     p = x3 * w3 + (x2 * w2 + (x1 * w1 + (x0 * w0 - excess)))
-    return tl.sum(tl.sum(tl.sum(p, axis=5) * scale, axis=2), axis=1)
+    return tl.sum(tl.sum(p, axis=5) * scale, axis=2)
 
 
 @triton.jit
@@ -219,7 +232,7 @@ def rows_int4_kernel(
         gdc_launch_dependents()
     n_groups: tl.constexpr = K // (4 * KI)
     lane = tl.arange(0, NL)[:, None, None]
-    n = (tl.program_id(0) * NC + tl.arange(0, NC)[None, None, :]) * NL + lane
+    n = (tl.program_id(0) * NL + lane) * NC + tl.arange(0, NC)[None, None, :]
     at_n = n[:, None, None, :, :]
     k_warp = tl.arange(0, KW)[None, :, None, None, None]
     k_turn = tl.arange(0, KT)[None, None, :, None, None]
@@ -257,18 +270,23 @@ def rows_int4_kernel(
     at_y = r * N + n
     if HAS_RESIDUAL:
         old = tl.load(residual + at_y, mask=live_y, other=0.0).to(tl.float32)
+    squares = x0
     if HAS_NORM:
-        squares = tl.sum(x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3, axis=2)
-        rms = tl.rsqrt(_across(squares) / K + eps)
+        squares = x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3
         x0, x1, x2, x3 = x0 * gain0, x1 * gain1, x2 * gain2, x3 * gain3
     excess = (x0 + x2) * 136.0 + (x1 + x3) * 2056.0  # 8 for the sign, the rest for the bits
     a = _int4_product(x0, x1, x2, x3, excess, tile, scale, IS_ASM)
-    if HAS_NORM:
-        a = a * rms
+    up, total = a, a
     if IS_SWIGLU:
         up = _int4_product(x0, x1, x2, x3, excess, up_tile, up_scale, IS_ASM)
-        if HAS_NORM:
-            up = up * rms
+    if HAS_NORM:
+        total = tl.broadcast_to(tl.sum(tl.sum(squares, axis=2), axis=4), a.shape)
+    a, up, total, _ = _across(a, up, total, a, IS_ASM)
+    if HAS_NORM:
+        rms = tl.rsqrt(total / K + eps)
+        a = a * rms
+        up = up * rms
+    if IS_SWIGLU:
         a = a * tl.sigmoid(a) * up
     if HAS_RESIDUAL:
         a = a + old
@@ -303,7 +321,7 @@ def multiply(
     """
     n_rows, n_in = x.shape
     n_out = weight.shape[0] // 2 if is_swiglu else weight.shape[0]
-    tile = tile or choose_tile(n_in)
+    tile = tile or choose_tile(weight)
     words = weight if isinstance(weight, Tensor) else weight.words
     if isinstance(weight, Int4Rows):
         k_lane = weight.group // 4
@@ -343,9 +361,19 @@ def multiply(
     return y
 
 
-def choose_tile(n_in: int) -> Tile:
-    """Cut so that a thread of a 16-bit product keeps about 16 vectors of weights on their way."""
-    return Tile(n_columns=2, n_warps=8 if n_in >= 2048 else 4)
+def choose_tile(weight: Weight) -> Tile:
+    """Cut as was quickest on an H200 with 1,024 and with 4,096 inputs.
+
+    A thread of four bits holds the inputs of whole groups, which leaves registers for few.
+    """
+    is_long = weight.shape[1] >= 2048
+    if isinstance(weight, Int4Rows):
+        n_groups = weight.shape[1] // weight.group
+        most = 16 if is_long else 8
+        return Tile(n_columns=1, n_warps=min(most, triton.next_power_of_2(n_groups)))
+    if isinstance(weight, Int8Rows):
+        return Tile(n_columns=1 if is_long else 4, n_warps=8 if is_long else 4, max_registers=255)
+    return Tile(n_columns=2, n_warps=16 if is_long else 4)
 
 
 def _is_paired(x: Tensor, words: Tensor, norm: Tensor | None) -> bool:

@@ -1,5 +1,5 @@
 """What stands between the matrix products when a library makes them: norms and SwiGLU."""
-# ruff: noqa: ANN001, ANN202, N803 - a kernel's arguments have no Python types
+# ruff: noqa: ANN001, ANN201, N803 - kernels have no Python types
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
 
 from __future__ import annotations
