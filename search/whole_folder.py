@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,26 +36,51 @@ def refuse_occupied(target: Path, *, marker: str, what: str, force: bool) -> Non
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """Give a folder beside the target, and put it in the target's place after the block.
+    """Give a folder, and put what it holds in the target's place after the block.
 
-    Whatever ends the block early, an interruption too, leaves the target as it was.
+    Whatever ends the block early, an interruption too, leaves the target as it was. A target that
+    is there stays: it may be mounted, linked to or worked in, and none of these can be renamed.
+
+    Raises:
+        InputError: Nothing can be written there; raised before the block.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    fresh.mkdir(exist_ok=True)
+    target = target.resolve()
+    is_new = not target.is_dir()
+    name = f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    fresh = (target.parent if is_new else target) / f"{name}.tmp"
+    try:
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be written: {error.strerror}; name a folder you may write to"
+        ) from error
     try:
         yield fresh
-        _swap(fresh, target)
+        if is_new:
+            fresh.rename(target)
+        else:
+            _fill(target, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _swap(fresh: Path, target: Path) -> None:
-    """Put the finished folder in its place; an earlier one stays whole until then."""
-    if not target.exists():
-        fresh.rename(target)
-        return
+def _fill(target: Path, fresh: Path) -> None:
+    """Move what is new into the folder and what was there out of it, or nothing at all."""
     old = fresh.with_suffix(".old")
-    target.rename(old)
-    fresh.rename(target)
+    old.mkdir()
+    before = [path for path in target.iterdir() if path not in (fresh, old)]
+    moves = [(path, old / path.name) for path in before]
+    moves += [(path, target / path.name) for path in fresh.iterdir()]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, place in moves:
+            done.append((source, place))
+            source.rename(place)
+    except BaseException:
+        for source, place in reversed(done):
+            if not source.exists():  # it was moved
+                place.rename(source)
+        old.rmdir()
+        raise
     shutil.rmtree(old)

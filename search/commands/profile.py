@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output)
     refuse_occupied(target, marker=MARKER, what="profile", force=args.force)
     plan = _plan(args)
-    with _writable(target) as fresh:
+    with fresh_folder(target) as fresh:
         profile = _take(plan, fresh)
         _write(fresh, profile)
     problem = _tell(profile, target, Path(args.root))
@@ -55,20 +55,6 @@ def run(args: argparse.Namespace) -> int:
     if problem:
         print(f"mosgate: warning: MLflow was not told: {problem}", file=sys.stderr)
     return Exit.WINNER
-
-
-def _writable(target: Path) -> Any:  # noqa: ANN401 - a context manager
-    """Find out before anything is measured whether the folder can be written."""
-    try:
-        target.absolute().parent.mkdir(parents=True, exist_ok=True)
-        probe = target.absolute().parent / f".{target.name}.{os.getpid()}.probe"
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        raise InputError(
-            f"-o {target}: cannot be written: {error.strerror}; name a folder you may write to"
-        ) from error
-    return fresh_folder(target)
 
 
 def _plan(args: argparse.Namespace) -> Plan:
