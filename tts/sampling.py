@@ -23,6 +23,7 @@ N_CANDIDATES = 1024  # a full sort of 15 k scores costs a CPU 20 x what these do
 # that one's probability, all 15 k together less than 2e-5 of it.
 UNIT = 2**30
 FRACTION_BITS = 24  # of the uniform numbers and of top-p
+LEAST_TEMPERATURE = 1e-6  # scores divided by less overflow; nothing but the likeliest is left
 ALL = 2.0**24  # a top-k that keeps everything
 _MASK = 0xFFFFFFFF
 
@@ -95,7 +96,7 @@ def _plain(sampling: Sampling) -> list[float]:
 
     Greedy is the one likeliest token: then nothing has to ask which rows are greedy.
     """
-    is_greedy = sampling.temperature == 0
+    is_greedy = sampling.temperature < LEAST_TEMPERATURE
     return [
         sampling.cfg_weight,
         1.0 if is_greedy else sampling.temperature,

@@ -249,5 +249,6 @@ def _draw_kernel(
     nth = (target - above) // tl.maximum(_amount(value), 1) + 1
     is_equal = (bits == value) & is_token
     is_found = is_equal & (tl.cumsum(is_equal.to(tl.int32), 0) == nth)
-    token = tl.min(tl.where(is_found, ids, vocabulary - 1))
+    token = tl.min(tl.where(is_found, ids, vocabulary))
+    token = tl.where(token < vocabulary, token, 0)  # none where no score is a number
     tl.store(drawn + row, token.to(tl.int64))

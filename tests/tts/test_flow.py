@@ -90,3 +90,17 @@ def test_after_a_fault_of_the_device_the_next_call_speaks(
         with pytest.raises(torch.OutOfMemoryError):
             voice.synthesize(many[:1])
     assert voice.synthesize(many[:1])[0].n_tokens > 0
+
+
+def test_a_second_run_beside_one_that_is_not_over_is_refused(
+    speak_with: Callable[..., Built],
+) -> None:
+    built = speak_with(kv_cache="static", batching="continuous", batch_size=2)
+    flow = Flow(built.synthesizer.generator, 2)  # type: ignore[attr-defined]
+    rows = [Row(characters=(80, 90), seed=i, sentence=0, cap=3 + i) for i in range(3)]
+    first = flow.run(rows)
+    next(first)
+    with pytest.raises(RuntimeError, match="not over"):
+        next(flow.run(rows))
+    assert len(list(first)) == 2
+    assert len(list(flow.run(rows))) == 3

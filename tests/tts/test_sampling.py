@@ -232,3 +232,10 @@ def test_uniform_is_the_same_whatever_the_batch() -> None:
     alone = uniform(row_keys([(7, 1)], CPU), 3)
     among = uniform(row_keys([(3, 0), (7, 1)], CPU), 3)
     assert among[1].equal(alone[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_temperature_that_would_overflow_is_greedy(method: str) -> None:
+    scores = torch.randn((4, 100), generator=torch.Generator().manual_seed(5))
+    found = draw(Sampling(temperature=1e-40), scores, method=method)
+    assert found.equal(scores.argmax(-1))

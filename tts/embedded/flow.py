@@ -22,6 +22,7 @@ class Flow:
     def __init__(self, generator: Generator, n_rows: int) -> None:
         self.generator, self.n_rows = generator, n_rows
         self._batch: OpenBatch | None = None
+        self._is_running = False
 
     def run(
         self, rows: Iterable[Row], *, n_slots: int = CAPACITY
@@ -31,9 +32,16 @@ class Flow:
         Args:
             rows: Read as there is room for them.
             n_slots: The most positions that one may take; one that needs more is told so.
+
+        Raises:
+            RuntimeError: Another run is not over: its rows are in use.
         """
+        if self._is_running:
+            raise RuntimeError("another run is not over: read it to its end or close it")
         if self._batch is None or self._batch.n_slots < n_slots:
+            self._batch = None  # its memory goes before the new one's comes
             self._batch = OpenBatch(self.generator, self.n_rows, n_slots=n_slots)
+        self._is_running = True
         batcher = ContinuousBatcher(self._batch)
         try:
             yield from batcher.run(rows)
@@ -44,6 +52,8 @@ class Flow:
         except BaseException:  # nobody knows what state the device has left it in
             self._batch = None
             raise
+        finally:
+            self._is_running = False
 
     def spoken(self, rows: Sequence[Row]) -> list[Spoken]:
         """Speak all, the longest texts first, so that no long one is alone at the end."""

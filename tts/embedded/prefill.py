@@ -71,7 +71,8 @@ class Prefill:
             self._read(self._inputs(texts, n_positions))
             return
         n_lanes = max(LANE_STEP, 1 << (len(texts) - 1).bit_length())
-        n_positions = -(-n_positions // POSITION_STEP) * POSITION_STEP
+        n_padded = -(-n_positions // POSITION_STEP) * POSITION_STEP
+        n_positions = min(n_padded, self.cache.n_slots)
         # The last text is read several times over, to the same end each time.
         inputs = self._inputs([*texts, *[texts[-1]] * (n_lanes - len(texts))], n_positions)
         kept = self._captured.get((n_lanes, n_positions))
