@@ -18,6 +18,7 @@ Batching = L["static", "continuous"]
 
 # Caches of the same shapes at many steps, as compiled code, captured graphs and some kernels need.
 STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8", "paged")
+LEAST_TEMPERATURE = 1e-6  # scores divided by less overflow; nothing but the likeliest is left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Sampling:
 
     Args:
         cfg_weight: Classifier-free guidance w in ``u + w (c - u)``; 1 means no guidance.
-        temperature: Divides the logits; 0 means greedy.
+        temperature: Divides the logits; 0, or so little that they would overflow, means greedy.
         top_k: Keep the k likeliest tokens; 0 keeps all.
         top_p: Keep the smallest set whose probability reaches p; 1 keeps all.
         min_p: Drop tokens below ``min_p`` times the likeliest one's probability; 0 keeps all.
@@ -57,7 +58,7 @@ class Sampling:
 
     def canonical(self) -> Sampling:
         """Return the equivalent with every parameter that has no effect at its neutral value."""
-        if self.temperature == 0 or self.top_k == 1:
+        if self.temperature < LEAST_TEMPERATURE or self.top_k == 1:
             return replace(self, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
         return self
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tts.device import upload
-from tts.options import Sampling
+from tts.options import LEAST_TEMPERATURE, Sampling
 
 REPETITION_WINDOW = 50  # tokens; two seconds of speech
 N_CANDIDATES = 1024  # a full sort of 15 k scores costs a CPU 20 x what these do
@@ -23,7 +23,6 @@ N_CANDIDATES = 1024  # a full sort of 15 k scores costs a CPU 20 x what these do
 # that one's probability, all 15 k together less than 2e-5 of it.
 UNIT = 2**30
 FRACTION_BITS = 24  # of the uniform numbers and of top-p
-LEAST_TEMPERATURE = 1e-6  # scores divided by less overflow; nothing but the likeliest is left
 ALL = 2.0**24  # a top-k that keeps everything
 _MASK = 0xFFFFFFFF
 

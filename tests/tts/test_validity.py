@@ -125,8 +125,9 @@ def test_a_digest_is_from_before_there_was_continuous_batching() -> None:
     assert len({Options(batching=how).digest for how in ("static", "continuous")}) == 2  # type: ignore[arg-type]
 
 
-def test_greedy_forgets_its_limits() -> None:
-    sampling = Sampling(temperature=0.0, top_p=0.5, top_k=7, min_p=0.1)
+@pytest.mark.parametrize("temperature", [0.0, 1e-40, 9e-7])
+def test_greedy_forgets_its_limits(temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, top_p=0.5, top_k=7, min_p=0.1)
     assert canonical(Options(sampling=sampling), CPU).sampling == Sampling(
         temperature=0.0, top_p=1.0
     )
