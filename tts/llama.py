@@ -28,6 +28,8 @@ _FIRST = "layers.0.self_attn.q_proj.weight"
 _ONE_RELEASE = "take the weights and the configuration of one release"
 _MOST_NAMED = 3
 _NEEDED = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+# Others, such as Helium, give a Llama's names to the tensors of another computation.
+_SAME = ("llama", "mistral", "qwen3")
 # What would change the answer and is not in our decoder: key -> the value that is.
 _PLAIN = {
     "hidden_act": "silu",
@@ -36,6 +38,19 @@ _PLAIN = {
     "partial_rotary_factor": 1.0,
     "use_sliding_window": False,
     "pretraining_tp": 1,
+    # Granite's and MiniCPM's scales
+    "embedding_multiplier": 1.0,
+    "residual_multiplier": 1.0,
+    "attention_multiplier": None,
+    "logits_scaling": 1.0,
+    "scale_emb": 1.0,
+    "scale_depth": None,
+    "dim_model_base": None,
+    # SmolLM3, Gemma 2 and OLMo
+    "no_rope_layers": None,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "clip_qkv": None,
 }
 
 
@@ -108,14 +123,10 @@ def parse(mapping: Mapping[str, Any], source: Path | str = CONFIG) -> DecoderCon
     missing = [key for key in _NEEDED if not isinstance(mapping.get(key), int)]
     if missing:
         raise WeightsError(f"{source}: lacks {', '.join(missing)}: is it a Llama's configuration?")
-    for key, plain in _PLAIN.items():
-        if mapping.get(key, plain) not in (plain, None):
-            raise WeightsError(
-                f"{source}: {key} is {mapping[key]!r}, and our decoder has {plain!r} only"
-            )
-    n_heads = mapping["num_attention_heads"]
     # Newer files keep everything about rotary positions in one place.
     rope = mapping.get("rope_parameters") or mapping.get("rope_scaling") or {}
+    _check_plain({**mapping, **rope}, source)
+    n_heads = mapping["num_attention_heads"]
     return DecoderConfig(
         n_layers=mapping["num_hidden_layers"],
         width=mapping["hidden_size"],
@@ -127,6 +138,30 @@ def parse(mapping: Mapping[str, Any], source: Path | str = CONFIG) -> DecoderCon
         rope_scaling=_scaling(rope, source),
         head_width=mapping.get("head_dim"),
     )
+
+
+def _check_plain(mapping: Mapping[str, Any], source: Path | str) -> None:
+    """Refuse what would load and then answer wrongly.
+
+    Raises:
+        WeightsError: The model computes something that our decoder does not.
+    """
+    kind = mapping.get("model_type")
+    if kind not in (*_SAME, None):
+        raise WeightsError(
+            f"{source}: model_type is {kind!r}, and our decoder computes {', '.join(_SAME)}; "
+            "where this one computes the same, pass config="
+        )
+    for key, plain in _PLAIN.items():
+        if mapping.get(key, plain) not in (plain, None):
+            only = "no such thing" if plain is None else f"{plain!r} only"
+            raise WeightsError(f"{source}: {key} is {mapping[key]!r}, and our decoder has {only}")
+    window = mapping.get("sliding_window")
+    if window is not None and mapping.get("use_sliding_window") is None:  # as in Mistral v0.1
+        raise WeightsError(f"{source}: sliding_window is {window!r}, and our decoder has none")
+    kinds = {*(mapping.get("layer_types") or ())} - {"full_attention"}
+    if kinds:
+        raise WeightsError(f"{source}: layer_types hold {min(kinds)!r}, beside full_attention")
 
 
 def _scaling(rope: Mapping[str, Any], source: Path | str) -> Llama3Scaling | None:

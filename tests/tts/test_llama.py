@@ -211,6 +211,16 @@ def test_the_shape_of_t3_can_be_said() -> None:
         ({"hidden_size": None}, "config.json: lacks hidden_size"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', and our decoder has 'silu' only"),
         ({"attention_bias": True}, "attention_bias is True"),
+        ({"model_type": "granite"}, "model_type is 'granite', .* llama, mistral, qwen3; .*config="),
+        ({"residual_multiplier": 0.22}, "residual_multiplier is 0.22, .*1.0 only"),
+        ({"logits_scaling": 8.0}, "logits_scaling is 8.0"),
+        ({"attention_multiplier": 0.0156}, "attention_multiplier is 0.0156, .* no such thing"),
+        ({"scale_emb": 12, "scale_depth": 1.4}, "scale_emb is 12"),
+        ({"scale_depth": 1.4}, "scale_depth is 1.4"),
+        ({"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers is"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window is 4096"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "hold 'sliding_attention'"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope scaling 'yarn'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks 'low_freq_factor'"),
     ],
@@ -218,6 +228,25 @@ def test_the_shape_of_t3_can_be_said() -> None:
 def test_another_architecture_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(WeightsError, match=words):
         llama.parse({**CONFIG, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "llama", "pretraining_tp": 1, "mlp_bias": False},
+        {"model_type": "mistral", "sliding_window": None},
+        {
+            "model_type": "qwen3",
+            "use_sliding_window": False,
+            "sliding_window": 4096,
+            "layer_types": ["full_attention"] * 3,
+        },
+        {"residual_multiplier": 1.0, "embedding_multiplier": 1, "partial_rotary_factor": 1.0},
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_is_no_other_architecture(change: dict[str, Any]) -> None:
+    assert llama.parse({**CONFIG, **change}) == llama.parse(CONFIG)
 
 
 def without(name: str) -> Callable[[dict[str, Tensor]], None]:
