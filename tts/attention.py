@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tts.compilation import own_copy
 from tts.decoder import Attend, DecoderConfig, Where, sdpa
 from tts.errors import InapplicableError
+from tts.fused import HEAD_DIMS
 from tts.kv_cache import Int8Slots, PagedSlots, causal_mask
 from tts.options import Attention
 from tts.types import Applied
@@ -154,15 +155,16 @@ def check(
     lengths = positions[:, 0].int() + 1
     prefill = Where(positions=positions, rope=(q, q), mask=None, lengths=None)
     step = prefill._replace(mask=mask, lengths=lengths)
+    errors: tuple[type[Exception], ...] = (ImportError, RuntimeError)
+    if attention == "split_k":
+        errors = (*errors, _ready_split_k(config.head_dim))
     try:
         by = _first_that_runs(_PREFILL if attention in MASKLESS else (attention,), q, k, prefill)
-        if attention == "split_k":
-            import tts.kernels.decode_attention  # noqa: F401 - registers the operator
         if attention != "flex":  # compiled for the true shapes, at the first step
             with only(attention):
                 attend_by(attention)(q[:, :, :1], k, k, step)
-    except (ImportError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except errors as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InapplicableError(
             "attention", attention, f"no such kernel for {dtype} on {device.type}: {reason}"
         ) from error
@@ -172,6 +174,26 @@ def check(
         n_modules=config.n_layers,
         detail=_detail(attention, by, has_mask=mask is not None),
     )
+
+
+def _ready_split_k(head_dim: int) -> type[Exception]:
+    """Register our kernel's operator; return the base of what its compiler and launcher raise.
+
+    Raises:
+        InapplicableError: Triton is missing, or the kernel has no such heads.
+    """
+    if head_dim not in HEAD_DIMS:
+        known = ", ".join(map(str, HEAD_DIMS))
+        raise InapplicableError(
+            "attention", "split_k", f"head_dim {head_dim} is not among our kernel's {known}"
+        )
+    try:
+        from triton.errors import TritonError
+
+        import tts.kernels.decode_attention  # noqa: F401 - registers the operator
+    except ImportError as error:
+        raise InapplicableError("attention", "split_k", "Triton is not installed") from error
+    return TritonError  # type: ignore[no-any-return]
 
 
 def _first_that_runs(names: tuple[Attention, ...], q: Tensor, k: Tensor, where: Where) -> Attention:
