@@ -26,6 +26,7 @@ examples:
   mosgate show quickstart                         the report again
   mosgate show quickstart --trial 7               one trial, with its reasons
   mosgate export quickstart -o winner/            ship what won
+  mosgate profile -o profile/                     where the time goes, and what to try
   mosgate say "Good morning." -o morning.wav      hear the voice
   mosgate hear morning.wav                        read what a recogniser hears
   mosgate judge --baseline A --candidate B --texts said.tsv   gate two folders of wavs
@@ -77,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_sweep, _add_show, _add_export, _add_judge, _add_doctor, _add_say, _add_hear, _add_ui
+        _add_sweep, _add_show, _add_export, _add_profile, _add_judge, _add_doctor, _add_say,
+        _add_hear, _add_ui,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -169,6 +171,52 @@ def _add_export(commands: _Commands) -> None:
     command.add_argument(
         "--force", action="store_true", help="replace an earlier export in DIR, and nothing else"
     )
+    _add_root(command)
+
+
+def _add_profile(commands: _Commands) -> None:
+    command = _add(
+        commands,
+        "profile",
+        "show where the time of one configuration goes, how far it is from what this device can "
+        "do, and what could be tried",
+        "mosgate profile --set precision=bf16 --set kv_cache=static -o profile/",
+    )
+    command.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help="a sweep's YAML file, whose baseline is profiled; left out: the defaults",
+    )
+    command.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
+    command.add_argument(
+        "--force", action="store_true", help="replace an earlier profile in DIR, and nothing else"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one option on top, such as compile=default or batch_size=8",
+    )
+    command.add_argument("--winner", metavar="PATH", help="profile an exported winner")
+    command.add_argument("--model", help="embedded (the default), embedded:DIR, module:Class")
+    command.add_argument("--device", help="auto (the default), cpu, cuda or cuda:N")
+    command.add_argument(
+        "--text", action="append", default=[], help="what to speak; may be repeated: in turn"
+    )
+    command.add_argument("--repeats", type=int, default=5, metavar="N", help="timed calls")
+    command.add_argument(
+        "--batches", metavar="SIZES", help="batch sizes to try, such as 1,4,16 (default: doubling)"
+    )
+    command.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="time for the batch sizes; 0 leaves them out (default: 60)",
+    )
+    command.add_argument("--json", action="store_true", help="print profile.json")
     _add_root(command)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import yaml
 
 from evaluation.provenance import file_sha256
 from search.errors import InfrastructureError
-from search.exits import InputError
 from search.record import SweepResult, TrialRecord
 from search.report import render_html, render_markdown
 from search.standing import few, stands
 from search.summary import summarise
+from search.whole_folder import fresh_folder, refuse_occupied
 
 CHECKSUMS = "SHA256SUMS"
 SCHEMA = 1
@@ -49,14 +48,12 @@ def export(
     """
     _refuse_unconfirmed(result)
     assert result.winner is not None
-    _refuse_occupied(target, force=force)
+    refuse_occupied(target, marker=CHECKSUMS, what="export", force=force)
     files = _files(result, result.winner, config)
     files[CHECKSUMS] = "".join(
         f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files.items()
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    try:
+    with fresh_folder(target) as fresh:
         _write(fresh, files)
         problems = verify(fresh)
         if problems:
@@ -64,9 +61,6 @@ def export(
                 f"cannot write {target}: {problems[0]} on its way to the disk; name a folder on "
                 "another disk or run it again"
             )
-        _swap(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return [target / name for name in files]
 
 
@@ -90,17 +84,6 @@ def _refuse_unconfirmed(result: SweepResult) -> None:
         raise NothingPassedError(
             f"study {result.study} has no confirmed winner to export: run its sweep again"
         )
-
-
-def _refuse_occupied(target: Path, *, force: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file; name a folder that does not exist")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    if not force:
-        raise InputError(f"{target} is not empty; name another folder, or use --force")
-    if not (target / CHECKSUMS).is_file():  # never sweep away what is not ours
-        raise InputError(f"--force replaces an earlier export only, and {target} is not one")
 
 
 def _files(result: SweepResult, won: TrialRecord, config: Mapping[str, Any]) -> dict[str, str]:
@@ -173,17 +156,6 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _swap(fresh: Path, target: Path) -> None:
-    """Put the finished folder in its place; an earlier one stays whole until then."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    old = fresh.with_suffix(".old")
-    target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old)
 
 
 def verify(folder: Path) -> list[str]:

@@ -39,6 +39,8 @@ def short_options(options: Mapping[str, Any]) -> str:
         words.append(str(flat["attention"]))
     words.append({"none": "no-cache"}.get(str(flat.get("kv_cache")), str(flat.get("kv_cache"))))
     words.append(f"b{flat.get('batch_size', 1)}")
+    if flat.get("batching", "static") != "static":
+        words.append(str(flat["batching"]))
     return " ".join(words + _sampling_words(flat))
 
 

@@ -154,6 +154,7 @@ class SpaceConfig:
     attention: tuple[str, ...] = AUTO
     kv_cache: tuple[str, ...] = AUTO
     batch_size: tuple[int, ...] = (1,)
+    batching: tuple[str, ...] = ("static",)
     cfg_weight: tuple[float, ...] = (2.0,)
     temperature: tuple[float, ...] = (0.7,)
     top_k: tuple[int, ...] = (0,)

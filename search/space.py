@@ -38,6 +38,18 @@ RECIPES: Mapping[str, Point] = {
         "precision": "bf16", "compile": "reduce-overhead", "kv_cache": "static",
         "cfg_weight": 1.0,
     },
+    "fused": {"precision": "bf16", "compile": "fused", "kv_cache": "static"},
+    "no-guidance-fused": {
+        "precision": "bf16", "compile": "fused", "kv_cache": "static", "cfg_weight": 1.0,
+    },
+    "fused-int8": {
+        "precision": "bf16", "quantization": "int8_weight_only", "compile": "fused",
+        "kv_cache": "static",
+    },
+    "split-k-graphs": {
+        "precision": "bf16", "compile": "reduce-overhead", "attention": "split_k",
+        "kv_cache": "static",
+    },
     "bf16-graphs": {"precision": "bf16", "compile": "reduce-overhead", "kv_cache": "static"},
     "tf32-graphs": {"precision": "tf32", "compile": "reduce-overhead", "kv_cache": "static"},
     "compiled": {"compile": "default", "kv_cache": "static"},

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
+PROFILES = "mosgate"
+"""The experiment of profiles; studies have one of their own each."""
 _LOCK = ".mlflow.lock"
 _LOCK_TIMEOUT_S = 60.0
 _N_CLIPS = 3
@@ -108,6 +110,47 @@ class Tracking:
             self._tell_parent(result, texts)
         except Exception as error:  # noqa: BLE001 - MLflow never fails a sweep
             self._note(error)
+
+    def tell_profile(
+        self,
+        title: str,
+        params: dict[str, str],
+        metrics: list[tuple[str, float, int]],
+        tags: dict[str, str],
+        folder: Path,
+    ) -> str:
+        """Tell a profile as a run of its own, in an experiment of profiles.
+
+        Args:
+            title: The run's name.
+            params: One level deep.
+            metrics: (key, value, step).
+            tags: What a person filters by.
+            folder: Every file in it becomes an artifact.
+
+        Returns:
+            Why MLflow could not be told; empty when it was.
+        """
+        self._problem = ""
+        try:
+            with self._locked_store():
+                experiment_id = self._experiment(PROFILES)
+            tags = {"mosgate.role": "profile", "mlflow.source.name": "mosgate profile", **tags}
+            run = self._client.create_run(experiment_id, tags=tags, run_name=title)
+            run_id = str(run.info.run_id)
+            self._log_values(run_id, params, metrics, {}, int(run.info.start_time))
+            for path in sorted(folder.iterdir()):
+                self._client.log_artifact(run_id, str(path))
+            self._client.set_terminated(run_id, "FINISHED")
+        except Exception as error:  # noqa: BLE001 - MLflow never fails a profile
+            self._note(error)
+        return self._problem
+
+    @contextmanager
+    def _locked_store(self) -> Iterator[None]:
+        _ = self._client  # opens the store, under the same lock
+        with self._locked():
+            yield
 
     def _note(self, error: Exception) -> None:
         _log.debug("MLflow", exc_info=error)

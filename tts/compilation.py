@@ -1,7 +1,8 @@
 """Compile the decode step: one decoder layer by inductor, the whole step as a CUDA graph.
 
 All layers share one piece of code, so only one layer is compiled and every layer runs it: several
-times quicker to compile than the whole step, and as fast under a graph.
+times quicker to compile than the whole step, and as fast under a graph. A graph may also hold
+eager kernels, or our own fused ones (``tts.fused``).
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from tts.decoder import Decoder, run_block
-from tts.options import Compile
+from tts.options import Compile, Quantization
 from tts.types import Applied
+
+if TYPE_CHECKING:
+    from tts.fused import FusedStep
 
 # torch's own CUDA-graph trees would copy every tensor that a step writes in place; we capture the
 # whole step ourselves, sampling included.
@@ -25,7 +29,18 @@ _INDUCTOR_MODE = {"max-autotune": "max-autotune-no-cudagraphs"}
 # of the CPU's vector extensions, whether it knows them: 15 to 30 s on a busy machine.
 _OPTIONS = {"cpp.vec_isa_ok": True}
 _copies = count(1)
-GRAPHED: tuple[Compile, ...] = ("reduce-overhead", "max-autotune")
+INDUCTOR: tuple[Compile, ...] = ("default", "reduce-overhead", "max-autotune")
+GRAPHED: tuple[Compile, ...] = ("reduce-overhead", "max-autotune", "cuda-graph", "fused")
+_FUSED_WEIGHTS: dict[Quantization, Literal["native", "int8", "int4"]] = {
+    "none": "native",
+    "int8_weight_only": "int8",
+    "int4_weight_only": "int4",
+}
+_UNCOMPILED = {
+    "none": "eager",
+    "cuda-graph": "eager kernels; the whole step as one CUDA graph",
+    "fused": "our fused kernels for all layers; the whole step as one CUDA graph",
+}
 
 
 def apply(decoder: Decoder, mode: Compile) -> Applied:
@@ -35,12 +50,13 @@ def apply(decoder: Decoder, mode: Compile) -> Applied:
         decoder: Changed in place; prefill stays eager, because each text has another length.
         mode: The option's value.
     """
-    if mode == "none":
-        return Applied(name="compile", value=mode, n_modules=0, detail="eager")
+    if mode not in INDUCTOR:
+        n_fused = len(decoder.blocks) if mode == "fused" else 0
+        return Applied(name="compile", value=mode, n_modules=n_fused, detail=_UNCOMPILED[mode])
     how: dict[str, Any] = {"options": _OPTIONS}
     if mode in _INDUCTOR_MODE:
         how = {"mode": _INDUCTOR_MODE[mode]}
-    step = torch.compile(_own_copy(run_block), fullgraph=True, dynamic=False, **how)
+    step = torch.compile(own_copy(run_block), fullgraph=True, dynamic=False, **how)
     decoder.run_step = step
     graph = "; the whole step as one CUDA graph" if mode in GRAPHED else ""
     return Applied(
@@ -51,7 +67,33 @@ def apply(decoder: Decoder, mode: Compile) -> Applied:
     )
 
 
-def _own_copy(function: Callable[..., Any]) -> Callable[..., Any]:
+def fuse(decoder: Decoder, quantization: Quantization) -> tuple[FusedStep, Applied]:
+    """Return a decode step in our own kernels, and what was quantized for it.
+
+    Args:
+        decoder: In its final precision. It keeps its matrices, for the prefill.
+        quantization: ``"none"``, ``"int8_weight_only"`` or ``"int4_weight_only"``.
+
+    Raises:
+        InapplicableError: The kernels cannot take this decoder.
+    """
+    from tts.fused import FusedStep
+
+    weights = _FUSED_WEIGHTS[quantization]
+    step = FusedStep(decoder, weights=weights)
+    if weights == "native":
+        applied = Applied(name="quantization", value="none", n_modules=0, detail="as loaded")
+        return step, applied
+    detail = (
+        f"{step.applied} matrices of the decode step to {weights}, read by our own kernels; "
+        "prefill, head and embeddings as loaded"
+    )
+    return step, Applied(
+        name="quantization", value=quantization, n_modules=step.applied, detail=detail
+    )
+
+
+def own_copy(function: Callable[..., Any]) -> Callable[..., Any]:
     """Copy a function with its code.
 
     Compiled code is kept by code object, and which attention kernel may run is not among what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -102,3 +103,16 @@ def _cpu_flags() -> tuple[str, ...]:
         "amx": torch.cpu._is_amx_tile_supported(),
     }
     return tuple(name for name, yes in supported.items() if yes)
+
+
+def upload(
+    values: Sequence[object], device: torch.device, dtype: torch.dtype = torch.int64
+) -> torch.Tensor:
+    """Return numbers as a tensor on a device, without waiting for what runs there.
+
+    A plain ``torch.tensor(..., device=...)`` waits until the GPU has done all that it was given.
+    """
+    tensor = torch.tensor(values, dtype=dtype)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

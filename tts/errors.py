@@ -4,6 +4,7 @@ TtsError
 +-- InapplicableError   an option this device or model cannot take, with the reason
 +-- TextError           text that cannot be spoken
 +-- WeightsError        a weight file that is missing, damaged or of another shape
++-- OutOfPagesError     a paged KV cache has fewer free pages than are asked for
 """
 
 
@@ -33,3 +34,7 @@ class TextError(TtsError):
 
 class WeightsError(TtsError):
     """A weight file that is missing, damaged or of another shape."""
+
+
+class OutOfPagesError(TtsError):
+    """A paged KV cache has fewer free pages than are asked for: wait for others to end."""

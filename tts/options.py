@@ -11,9 +11,14 @@ from typing import Literal as L
 
 Precision = L["fp32", "tf32", "bf16", "fp16"]
 Quantization = L["none", "int8_weight_only", "int8_dynamic", "int4_weight_only", "fp8"]
-Compile = L["none", "default", "reduce-overhead", "max-autotune"]
-Attention = L["math", "efficient", "flash", "cudnn"]
-KvCache = L["none", "dynamic", "static", "static_int8"]
+Compile = L["none", "default", "reduce-overhead", "max-autotune", "cuda-graph", "fused"]
+Attention = L["math", "efficient", "flash", "cudnn", "flex", "split_k"]
+KvCache = L["none", "dynamic", "static", "bucketed", "static_int8", "paged"]
+Batching = L["static", "continuous"]
+
+# Caches of the same shapes at many steps, as compiled code, captured graphs and some kernels need.
+STATIC: tuple[KvCache, ...] = ("static", "bucketed", "static_int8", "paged")
+LEAST_TEMPERATURE = 1e-6  # scores divided by less overflow; nothing but the likeliest is left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,7 @@ class Sampling:
 
     Args:
         cfg_weight: Classifier-free guidance w in ``u + w (c - u)``; 1 means no guidance.
-        temperature: Divides the logits; 0 means greedy.
+        temperature: Divides the logits; 0, or so little that they would overflow, means greedy.
         top_k: Keep the k likeliest tokens; 0 keeps all.
         top_p: Keep the smallest set whose probability reaches p; 1 keeps all.
         min_p: Drop tokens below ``min_p`` times the likeliest one's probability; 0 keeps all.
@@ -53,14 +58,18 @@ class Sampling:
 
     def canonical(self) -> Sampling:
         """Return the equivalent with every parameter that has no effect at its neutral value."""
-        if self.temperature == 0 or self.top_k == 1:
+        if self.temperature < LEAST_TEMPERATURE or self.top_k == 1:
             return replace(self, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """One point of the search: how to run the model. Hashable, comparable, serialisable."""
+    """One point of the search: how to run the model. Hashable, comparable, serialisable.
+
+    ``batch_size`` sentences run side by side; with ``batching="continuous"`` the next one takes
+    the place of one that ends, otherwise they all wait for the longest.
+    """
 
     precision: Precision = "fp32"
     quantization: Quantization = "none"
@@ -68,6 +77,7 @@ class Options:
     attention: Attention = "math"
     kv_cache: KvCache = "dynamic"
     batch_size: int = 1
+    batching: Batching = "static"
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -102,12 +112,19 @@ class Options:
     @property
     def digest(self) -> str:
         """A content address: 16 hexadecimal digits of SHA-256 over the canonical JSON."""
-        text = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"))
+        mapping = self.to_mapping()
+        if self.batching == "static":
+            del mapping["batching"]  # addresses from before there was another way stay valid
+        text = json.dumps(mapping, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# Slow to find out, and a search makes ten thousands of options.
+_HINTS = {kind: get_type_hints(kind) for kind in (Options, Sampling)}
+
+
 def _check_types(value: Options | Sampling) -> None:
-    hints = get_type_hints(type(value))
+    hints = _HINTS[type(value)]
     for f in fields(value):
         given, hint = getattr(value, f.name), hints[f.name]
         if get_origin(hint) is L:

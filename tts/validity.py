@@ -8,7 +8,10 @@ from typing import get_args, get_type_hints
 
 from tts.device import DeviceCaps
 from tts.errors import InapplicableError
-from tts.options import Options
+from tts.options import STATIC, Options
+
+# The decoder's rows that ``tts.fused`` multiplies by quantized matrices, at the most.
+FUSED_QUANTIZED_LANES = 4
 
 Rule = Callable[[Options, DeviceCaps], tuple[str, str] | None]
 
@@ -31,6 +34,11 @@ def canonical(options: Options, caps: DeviceCaps) -> Options:
         # A CPU has no CUDA graphs, and inductor tunes its matrix products only for frozen
         # weights (tried: slower to run than the default, and a minute to compile).
         changes["compile"] = "default"
+    if options.batch_size == 1:
+        changes["batching"] = "static"
+    if options.compile == "fused":
+        # The fused step holds its own attention: whichever was asked for, split-K is what runs.
+        changes["attention"] = "split_k"
     return replace(options, **changes)  # type: ignore[arg-type]
 
 
@@ -59,6 +67,7 @@ _BASES = (
     Options(precision="bf16"),
     Options(precision="bf16", kv_cache="static", batch_size=32),
 )
+_STATIC_NAMES = f"{', '.join(STATIC[:-1])} or {STATIC[-1]}"
 
 
 def _tf32(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
@@ -67,9 +76,19 @@ def _tf32(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     return None
 
 
+def _cpu_compile(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if caps.type == "cpu" and options.compile in ("cuda-graph", "fused"):
+        return "compile", "needs an NVIDIA GPU; a CPU has none and default"
+    return None
+
+
 def _cpu_attention(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
-    if caps.type == "cpu" and options.attention in ("efficient", "cudnn"):
-        return "attention", "a CUDA kernel; a CPU has math and flash"
+    if caps.type != "cpu":
+        return None
+    if options.attention in ("efficient", "cudnn", "split_k"):
+        return "attention", "a CUDA kernel; a CPU has math, flash and flex"
+    if options.attention == "flex" and "avx2" not in caps.cpu_flags:
+        return "attention", f"flex attention needs a CPU with AVX2, this is {caps.name}"
     return None
 
 
@@ -80,25 +99,76 @@ def _cuda_flash(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
         return "attention", "this kernel takes 16-bit numbers only: bf16 or fp16"
     if (caps.capability or (0, 0)) < (8, 0):
         return "attention", f"needs sm_80 or later, this is {caps.name}"
-    if options.attention == "flash" and options.kv_cache in ("static", "static_int8"):
+    if options.attention == "flash" and options.kv_cache in STATIC:
         return "attention", "flash takes no mask, and a static cache needs one"
     if options.attention == "flash" and options.kv_cache == "dynamic" and options.batch_size > 1:
         return "attention", "flash takes no mask, and rows of unequal length need one"
     return None
 
 
-def _compile_cache(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+def _fused(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if options.compile != "fused":
+        return None
+    if (caps.capability or (0, 0)) < (8, 0):
+        return "compile", f"our kernels need sm_80 or later, this is {caps.name}"
+    if options.precision == "tf32":
+        return "compile", "our kernels have no TF32: use fp32, bf16 or fp16"
+    if options.quantization not in ("none", "int8_weight_only", "int4_weight_only"):
+        return "quantization", (
+            "the fused step reads weights as loaded, or int8 or int4 weight-only; "
+            "use another compile mode"
+        )
+    n_lanes = options.batch_size * (1 if options.sampling.cfg_weight == 1 else 2)
+    if options.quantization != "none" and n_lanes > FUSED_QUANTIZED_LANES:
+        return "quantization", (
+            f"our products of 8 and 4 bits take {FUSED_QUANTIZED_LANES} rows at most, and this "
+            f"batch has {n_lanes}, guidance included"
+        )
+    return None
+
+
+def _split_k(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    if options.attention == "split_k" and (caps.capability or (0, 0)) < (8, 0):
+        return "attention", f"our kernel needs sm_80 or later, this is {caps.name}"
+    return None
+
+
+def _cache_shapes(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
     del caps
-    if options.compile != "none" and options.kv_cache in ("none", "dynamic"):
-        return "compile", (
-            f"with kv_cache={options.kv_cache} every step has another shape and would be compiled "
-            "anew; use static or static_int8"
+    if options.kv_cache not in STATIC:
+        return _growing(options)
+    if options.attention == "flex" and options.kv_cache == "paged":
+        return "attention", "flex attention reads slots in a row, and pages lie anywhere"
+    return None
+
+
+def _growing(options: Options) -> tuple[str, str] | None:
+    """Refuse what takes one shape of cache for a cache that grows with every step."""
+    every = f"with kv_cache={options.kv_cache} every step has another shape"
+    if options.compile in ("cuda-graph", "fused"):
+        return "compile", f"{every}, and a captured graph has one; use {_STATIC_NAMES}"
+    if options.compile != "none":
+        return "compile", f"{every} and would be compiled anew; use {_STATIC_NAMES}"
+    if options.attention == "flex":
+        return "attention", f"{every} and would be compiled anew; use {_STATIC_NAMES}"
+    if options.attention == "split_k":
+        return "attention", f"our kernel reads buffers of a fixed size; use {_STATIC_NAMES}"
+    return None
+
+
+def _batching(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
+    del caps
+    able = ("static", "static_int8", "paged")
+    if options.batching == "continuous" and options.kv_cache not in able:
+        return "batching", (
+            f"rows that come and go need buffers of their own: kv_cache={', '.join(able[:-1])} "
+            f"or {able[-1]}, not {options.kv_cache}"
         )
     return None
 
 
 def _int4(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
-    if options.quantization != "int4_weight_only":
+    if options.quantization != "int4_weight_only" or options.compile == "fused":
         return None
     if (caps.capability or (0, 0)) < (8, 0):
         return "quantization", f"torchao's int4 kernel needs a GPU of sm_80 or later: {caps.name}"
@@ -123,9 +193,13 @@ def _int8_rows(options: Options, caps: DeviceCaps) -> tuple[str, str] | None:
 
 RULES: tuple[Rule, ...] = (
     _tf32,
+    _cpu_compile,
     _cpu_attention,
     _cuda_flash,
-    _compile_cache,
+    _fused,
+    _split_k,
+    _cache_shapes,
+    _batching,
     _int4,
     _fp8,
     _int8_rows,

@@ -24,6 +24,7 @@ TEXTS = (
 STATIC = {"kv_cache": "static"}
 GRAPH = {"kv_cache": "static", "compile": "reduce-overhead"}
 BF16 = {"precision": "bf16"}
+FUSED = {"precision": "bf16", "kv_cache": "static", "compile": "fused"}
 CASES: tuple[dict[str, Any], ...] = (
     {},
     *({"precision": value} for value in ("tf32", "bf16", "fp16")),
@@ -31,15 +32,25 @@ CASES: tuple[dict[str, Any], ...] = (
     *({**BF16, "attention": value} for value in ("efficient", "flash", "cudnn")),
     {**BF16, **STATIC, "attention": "efficient"},
     {**BF16, **STATIC, "attention": "cudnn"},
-    *({"kv_cache": value} for value in ("none", "static", "static_int8")),
+    *({"kv_cache": value} for value in ("none", "static", "bucketed", "static_int8", "paged")),
+    *({**STATIC, "attention": value} for value in ("flex", "split_k")),
     *({"quantization": value} for value in ("int8_weight_only", "int8_dynamic", "fp8")),
     *({**BF16, "quantization": q} for q in ("int8_weight_only", "int4_weight_only", "fp8")),
     {**BF16, "quantization": "int8_dynamic", "batch_size": 32},
     *({**STATIC, "compile": value} for value in ("default", "reduce-overhead", "max-autotune")),
+    *({**STATIC, "compile": value} for value in ("cuda-graph", "fused")),
+    {**BF16, "compile": "cuda-graph", "kv_cache": "bucketed"},
+    {**BF16, "compile": "cuda-graph", "kv_cache": "paged", "attention": "split_k"},
+    *({**FUSED, "kv_cache": value} for value in ("static", "bucketed", "static_int8", "paged")),
+    *({**FUSED, "quantization": q} for q in ("int8_weight_only", "int4_weight_only")),
+    *({**FUSED, "batch_size": size} for size in (4, 32)),
     {**GRAPH, **BF16},
     {**GRAPH, **BF16, "attention": "efficient"},
     {**GRAPH, **BF16, "attention": "cudnn"},
     {**GRAPH, **BF16, "attention": "flash"},
+    {**GRAPH, **BF16, "attention": "flex"},
+    {**GRAPH, **BF16, "attention": "split_k"},
+    {**GRAPH, **BF16, "attention": "split_k", "kv_cache": "static_int8"},
     {**GRAPH, **BF16, "kv_cache": "static_int8"},
     *(
         {**GRAPH, **BF16, "quantization": q}

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from tts import decoder as decoder_module
 from tts import kv_cache
+from tts.decoder import DecoderConfig
 from tts.embedded.lm import EOS
+from tts.embedded.state import State
 from tts.embedded.voice import EmbeddedVoice
 
 Damage = Callable[[EmbeddedVoice, float], None]
@@ -53,9 +55,9 @@ def shifted_positions(_: EmbeddedVoice, by: float) -> None:
     """Turn decode steps (not the prefill) to a rotary position that is off by so many."""
     whole = decoder_module.rotary_table
 
-    def shifted(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    def shifted(positions: Tensor, config: DecoderConfig) -> tuple[Tensor, Tensor]:
         wrong = positions + int(by) if positions.shape[1] == 1 else positions
-        return whole(wrong, head_dim, theta)
+        return whole(wrong, config)
 
     decoder_module.rotary_table = shifted
 
@@ -73,16 +75,16 @@ def cache_scale(_: EmbeddedVoice, factor: float) -> None:
 
 def stale_cache(_: EmbeddedVoice, n: float) -> None:
     """Never write the keys and values of every n-th decode step; needs a static cache."""
-    whole = kv_cache._StaticLayer.update
+    whole = kv_cache.StaticLayer.update
 
     def forgetful(
-        self: kv_cache._StaticLayer, k: Tensor, v: Tensor, positions: Tensor
+        self: kv_cache.StaticLayer, k: Tensor, v: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         if k.shape[2] == 1 and int(positions[0, 0]) % int(n) == 0:
             return self.keys[:, :, : self.n_live], self.values[:, :, : self.n_live]
         return whole(self, k, v, positions)
 
-    kv_cache._StaticLayer.update = forgetful  # type: ignore[method-assign]
+    kv_cache.StaticLayer.update = forgetful  # type: ignore[method-assign]
 
 
 def end_bias(voice: EmbeddedVoice, nats: float) -> None:
@@ -113,9 +115,9 @@ def deaf(voice: EmbeddedVoice, _: float) -> None:
     )
     whole = generator.scores
 
-    def swapped(hidden: Tensor) -> Tensor:
+    def swapped(hidden: Tensor, state: State) -> Tensor:
         first, second = hidden.chunk(2)
-        return whole(torch.cat((second, first)))
+        return whole(torch.cat((second, first)), state)
 
     generator.scores = swapped  # type: ignore[method-assign]
 

@@ -26,6 +26,10 @@ from tts.options import Options, Sampling
         ),
         ({"quantization": "int8_dynamic", "attention": "flash"}, "fp32 int8_dynamic eager flash"),
         ({"kv_cache": "none"}, "fp32 eager no-cache b1"),
+        (
+            {"kv_cache": "paged", "batch_size": 4, "batching": "continuous"},
+            "fp32 eager paged b4 continuous",
+        ),
         ({"sampling": Sampling(cfg_weight=1, top_k=50)}, "fp32 eager dynamic b1 cfg=1 k=50"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_baseline_that_the_device_cannot_do_is_an_error(tmp_path: Path) -> Non
 
 
 def test_a_space_with_nothing_that_runs_is_empty(tmp_path: Path) -> None:
-    text = "space: {precision: [bf16], attention: [flash], kv_cache: [static]}"
+    text = "space: {precision: [bf16], attention: [flash], kv_cache: [static], compile: [none]}"
     with pytest.raises(ConfigError, match="the space is empty: no combination"):
         resolve(config(tmp_path, text), H200)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tts import kv_cache
 from tts.build import build
 from tts.options import Options, Sampling
 from tts.types import Audio, Built, GivenSentence, LogProbs, TokenScorer, Utterance
@@ -19,6 +20,7 @@ pytestmark = [
 ]
 GREEDY = Sampling(temperature=0.0)
 BF16 = {"precision": "bf16"}
+FUSED = {**BF16, "kv_cache": "static", "compile": "fused"}
 
 # In float32 every way of running gives the same greedy tokens.
 EXACT: list[dict[str, Any]] = [
@@ -30,6 +32,18 @@ EXACT: list[dict[str, Any]] = [
     {"kv_cache": "static", "compile": "reduce-overhead"},
     {"kv_cache": "static", "compile": "reduce-overhead", "attention": "efficient"},
     {"kv_cache": "static", "compile": "max-autotune"},
+    {"kv_cache": "bucketed"},
+    {"kv_cache": "paged"},
+    *({"kv_cache": cache, "compile": "cuda-graph"} for cache in ("static", "bucketed", "paged")),
+    {"kv_cache": "bucketed", "compile": "reduce-overhead"},
+    *({"kv_cache": cache, "attention": "split_k"} for cache in ("static", "bucketed", "paged")),
+    {"kv_cache": "static", "attention": "split_k", "compile": "reduce-overhead"},
+    {"kv_cache": "bucketed", "attention": "split_k", "compile": "cuda-graph"},
+    {"kv_cache": "paged", "attention": "split_k", "compile": "reduce-overhead"},
+    {"kv_cache": "static", "attention": "flex"},
+    {"kv_cache": "bucketed", "attention": "flex", "compile": "cuda-graph"},
+    {"kv_cache": "static", "attention": "flex", "compile": "reduce-overhead"},
+    *({"kv_cache": cache, "compile": "fused"} for cache in ("static", "bucketed", "paged")),
 ]
 # These change the numbers: they must speak, not repeat the reference.
 ROUNDED: list[dict[str, Any]] = [
@@ -56,6 +70,19 @@ ROUNDED: list[dict[str, Any]] = [
         "compile": "reduce-overhead",
     },
     {**BF16, "quantization": "fp8", "kv_cache": "static", "compile": "reduce-overhead"},
+    {**BF16, "attention": "cudnn", "kv_cache": "static", "compile": "cuda-graph"},
+    {**BF16, "quantization": "int8_weight_only", "kv_cache": "static", "compile": "cuda-graph"},
+    {**BF16, "attention": "split_k", "kv_cache": "static", "compile": "reduce-overhead"},
+    {"attention": "split_k", "kv_cache": "static_int8", "compile": "cuda-graph"},
+    {**BF16, "attention": "split_k", "kv_cache": "static_int8", "compile": "reduce-overhead"},
+    {**BF16, "attention": "flex", "kv_cache": "static_int8", "compile": "reduce-overhead"},
+    {**FUSED},
+    {**FUSED, "precision": "fp16", "kv_cache": "bucketed"},
+    {**FUSED, "kv_cache": "static_int8"},
+    {**FUSED, "kv_cache": "paged", "batch_size": 1},
+    {**FUSED, "quantization": "int8_weight_only", "batch_size": 1},
+    {**FUSED, "quantization": "int4_weight_only", "batch_size": 1},
+    {**FUSED, "quantization": "int8_weight_only", "kv_cache": "static_int8", "batch_size": 1},
     {
         **BF16,
         "quantization": "int4_weight_only",
@@ -120,7 +147,31 @@ def test_a_captured_step_is_used_again_by_the_next_batch(
     assert built.synthesizer.observed()["cuda_graphs"] == "1"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("compile", ["none", "default", "reduce-overhead"])
+def test_a_growing_cache_has_a_graph_for_each_of_its_sizes(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv_cache, "FIRST_BUCKET", 16)
+    reference = speak(on_gpu(sampling=GREEDY), utterances)
+    built = on_gpu(sampling=GREEDY, kv_cache="bucketed", compile="cuda-graph")
+    assert [a.tokens for a in speak(built, utterances)] == [a.tokens for a in reference]
+    n_graphs = int(built.synthesizer.observed()["cuda_graphs"])  # type: ignore[attr-defined]
+    assert 3 <= n_graphs <= 6
+    assert [a.tokens for a in speak(built, utterances)] == [a.tokens for a in reference]
+    assert built.synthesizer.observed()["cuda_graphs"] == str(n_graphs)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", [{}, {"compile": "cuda-graph"}, {"compile": "fused"}], ids=str)
+def test_our_own_attention_is_observed(
+    on_gpu: Callable[..., Built], utterances: list[Utterance], options: dict[str, Any]
+) -> None:
+    built = on_gpu(**BF16, kv_cache="static", attention="split_k", **options)
+    speak(built, utterances)
+    seen = built.synthesizer.observed()  # type: ignore[attr-defined]
+    assert seen["attention_prefill"] == "flash_attention"
+    assert seen["attention_step"].startswith("decode_attention")
+
+
+@pytest.mark.parametrize("compile", ["none", "default", "reduce-overhead", "cuda-graph"])
 @pytest.mark.parametrize("attention", ["math", "efficient", "cudnn"])
 def test_the_attention_kernel_that_ran_is_observed(
     on_gpu: Callable[..., Built], utterances: list[Utterance], attention: str, compile: str
@@ -197,7 +248,7 @@ def test_rounded_numbers_stay_near_the_probabilities_of_a_cpu(
         assert terms.sum(axis=1).mean() < 0.3
 
 
-@pytest.mark.parametrize("compile", ["reduce-overhead", "max-autotune"])
+@pytest.mark.parametrize("compile", ["reduce-overhead", "max-autotune", "cuda-graph", "fused"])
 def test_given_tokens_run_through_the_captured_graph_and_leave_speech_as_it_was(
     on_gpu: Callable[..., Built], utterances: list[Utterance], compile: str
 ) -> None:

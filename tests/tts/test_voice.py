@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tts import compilation
+from tts import kv_cache as caches
 from tts.embedded.codec import SAMPLES_PER_TOKEN
 from tts.embedded.voice import token_cap
 from tts.errors import InapplicableError, TextError
@@ -25,9 +27,10 @@ def reference(speak_with: Callable[..., Built], utterances: list[Utterance]) -> 
 
 
 @pytest.mark.parametrize("attention", ["math", "flash"])
-@pytest.mark.parametrize("kv_cache", ["none", "dynamic", "static"])
+@pytest.mark.parametrize("kv_cache", ["none", "dynamic", "static", "bucketed", "paged"])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_greedy_tokens_are_equal(
+    monkeypatch: pytest.MonkeyPatch,
     speak_with: Callable[..., Built],
     utterances: list[Utterance],
     reference: list[Audio],
@@ -35,6 +38,7 @@ def test_greedy_tokens_are_equal(
     kv_cache: str,
     batch_size: int,
 ) -> None:
+    monkeypatch.setattr(caches, "FIRST_BUCKET", 16)  # every utterance outgrows a bucket or two
     built = speak_with(
         sampling=GREEDY, attention=attention, kv_cache=kv_cache, batch_size=batch_size
     )
@@ -172,7 +176,7 @@ def test_stats_time_the_stages(
 ) -> None:
     voice = speak_with(batch_size=3).synthesizer
     voice.synthesize(utterances)
-    assert set(voice.stats()) == {"prefill_s", "decode_s", "vocoder_s"}
+    assert set(voice.stats()) == {"text_s", "prefill_s", "decode_s", "vocoder_s"}
     assert all(seconds > 0 for seconds in voice.stats().values())
 
 
@@ -193,6 +197,32 @@ def test_the_attention_kernel_that_ran_is_observed(
     seen = voice.observed()
     assert seen["attention_prefill"] == seen["attention_step"] == kernel
     assert tokens(voice.synthesize(utterances)) == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's import
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kv_cache": "static"},
+        {"kv_cache": "static", "compile": "default"},
+    ],
+    ids=str,
+)
+def test_flex_attention_speaks_the_same_tokens(
+    speak_with: Callable[..., Built],
+    utterances: list[Utterance],
+    reference: list[Audio],
+    options: dict[str, str],
+) -> None:
+    """One kernel is compiled, whatever the lengths."""
+    built = speak_with(sampling=GREEDY, batch_size=3, attention="flex", **options)
+    before = int(compilation.observe()["compiled_graphs"])
+    assert tokens(built.synthesizer.synthesize(utterances)) == tokens(reference)
+    observed = built.synthesizer.observed()
+    assert int(observed["compiled_graphs"]) == before + 1
+    assert observed["attention_prefill"] == "flash_attention_for_cpu"
+    assert observed["attention_step"] == "flex_attention, compiled"
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import torch
 
 from tts import attention, compilation, precision, quantization
 from tts.embedded import weights
-from tts.embedded.generation import Generator, describe_cache, speech_table
+from tts.embedded.generation import Generator, speech_table
+from tts.embedded.memory import describe_cache
 from tts.embedded.vocoder import Vocoder
 from tts.embedded.voice import EmbeddedVoice
-from tts.options import Options
+from tts.options import STATIC, Options
 from tts.types import Applied, Built
 
 
@@ -45,18 +46,22 @@ class EmbeddedAdapter:
             where,
         )
         table = speech_table(lm)
-        quantized = quantization.apply(lm, options.quantization)
+        if options.compile == "fused":
+            fused, quantized = compilation.fuse(lm.decoder, options.quantization)
+        else:
+            fused, quantized = None, quantization.apply(lm, options.quantization)
         attended = attention.check(
             options.attention,
             lm.decoder.config,
             table.dtype,
             where,
-            has_mask=options.kv_cache in ("static", "static_int8")
+            has_mask=options.kv_cache in STATIC
             or (options.kv_cache == "dynamic" and options.batch_size > 1),
         )
         cached = describe_cache(options.kv_cache, lm.decoder.config.n_layers, table.dtype)
+        lm.decoder.attend = attention.attend_by(options.attention)
         compiled = compilation.apply(lm.decoder, options.compile)
-        generator = Generator(lm, table, options, where)
+        generator = Generator(lm, table, options, where, fused)
         voice = EmbeddedVoice(generator, Vocoder(codec, where), options)
         return Built(
             synthesizer=voice,

@@ -13,8 +13,9 @@ from itertools import cycle, islice
 
 import torch
 
-from tts.embedded.generation import Batch, Generator, Row
+from tts.embedded.generation import Batch, Generator
 from tts.embedded.lm import EOS
+from tts.embedded.state import Row
 from tts.types import LogProbs
 
 

@@ -33,6 +33,7 @@ class SpeechLM(nn.Module):
 
     digits: Tensor
     has_digits: Tensor
+    is_padding: Tensor
 
     def __init__(self, config: DecoderConfig = LM_CONFIG) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class SpeechLM(nn.Module):
         self.register_buffer("digits", digits, persistent=False)
         has_digits = torch.arange(N_SPEECH) < N_CODES
         self.register_buffer("has_digits", has_digits[:, None].float(), persistent=False)
+        self.register_buffer("is_padding", torch.arange(N_SPEECH) > EOS, persistent=False)
 
     def embed_text(self, characters: Tensor) -> Tensor:
         """Embed character ids (batch, n) as (batch, n, width)."""
@@ -62,6 +64,5 @@ class SpeechLM(nn.Module):
 
         Ids above EOS (BOS and padding) are never valid outputs and score minus infinity.
         """
-        scores = self.head(hidden).float()
-        is_padding = torch.arange(N_SPEECH, device=scores.device) > EOS
-        return scores.masked_fill(is_padding, float("-inf"))  # type: ignore[no-any-return]
+        scores: Tensor = self.head(hidden).float()
+        return scores.masked_fill_(self.is_padding, float("-inf"))

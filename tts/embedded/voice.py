@@ -13,17 +13,19 @@ import torch
 from tts import compilation
 from tts.attention import only, watch
 from tts.embedded.codec import N_CODES, SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+from tts.embedded.decoding import EmbeddedDecoding
+from tts.embedded.flow import Flow
 from tts.embedded.forcing import forced
-from tts.embedded.generation import Batch, Generator, Row, Spoken
+from tts.embedded.generation import Batch, Generator
 from tts.embedded.lm import EOS
+from tts.embedded.state import Row, Spoken
+from tts.embedded.streaming import pieces
 from tts.embedded.text import encode, normalise, split_sentences
-from tts.embedded.vocoder import Vocoder, fade, join, pause
+from tts.embedded.vocoder import Vocoder, join, pause
 from tts.errors import TextError
 from tts.options import Options
 from tts.types import Audio, AudioChunk, GivenSentence, LogProbs, Samples, Utterance
 
-FIRST_CHUNK_TOKENS = 4
-MAX_CHUNK_TOKENS = 50
 _T = TypeVar("_T")
 
 
@@ -43,20 +45,23 @@ class EmbeddedVoice:
         self.generator, self.vocoder, self.options = generator, vocoder, options
         self._seconds: dict[str, float] = {}
         self._last_rows: Sequence[Row] = ()
+        self._flow = Flow(generator, options.batch_size)
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[Audio]:
-        """Speak one batch of at most ``batch_size`` utterances.
+        """Speak one batch of at most ``batch_size`` utterances, or any with continuous batching.
 
         Raises:
-            TextError: A text has nothing to speak.
+            TextError: A text has nothing to speak; all such are named, and nothing is spoken.
             ValueError: More utterances than the batch size.
         """
-        if len(utterances) > self.options.batch_size:
+        is_static = self.options.batching == "static"
+        if is_static and len(utterances) > self.options.batch_size:
             raise ValueError(
                 f"{len(utterances)} utterances, but batch_size is {self.options.batch_size}"
             )
         self._seconds = {}
-        rows = [_rows(utterance) for utterance in utterances]
+        with self._timed("text_s"):
+            rows = _batch_rows(utterances)
         spoken = self._speak([row for sentences in rows for row in sentences])
         audios = []
         for utterance, sentences in zip(utterances, rows, strict=True):
@@ -69,7 +74,7 @@ class EmbeddedVoice:
         rows = _rows(utterance)
         for i, row in enumerate(rows):
             is_last_row = i + 1 == len(rows)
-            for samples, is_end in self._stream_row(row):
+            for samples, is_end in pieces(self.generator, self.vocoder, row):
                 is_last = is_end and is_last_row
                 yield AudioChunk(samples=samples, sample_rate_hz=SAMPLE_RATE_HZ, is_last=is_last)
             if not is_last_row:
@@ -102,6 +107,11 @@ class EmbeddedVoice:
         """Return the seconds of the last ``synthesize`` call, by stage."""
         return dict(self._seconds)
 
+    def decoding(self, utterances: Sequence[Utterance]) -> EmbeddedDecoding:
+        """Begin the first batch of some utterances for a profile; see ``tts.profiled``."""
+        rows = [row for utterance in utterances for row in _rows(utterance)]
+        return EmbeddedDecoding(self.generator, self.vocoder, self.options, rows)
+
     def observed(self) -> dict[str, str]:
         """Return what can only be seen after warm-up, in words for the record.
 
@@ -120,22 +130,39 @@ class EmbeddedVoice:
                 batch = Batch(self.generator, self._last_rows)
             with watch() as in_step:
                 batch.advance(1, is_watched=True)
-        fused = "attention_math, fused by the compiler" if self.generator.is_compiled else "none"
         return {
             "attention_prefill": ", ".join(sorted(in_prefill)) or "none",
-            "attention_step": ", ".join(sorted(in_step)) or fused,
+            "attention_step": ", ".join(sorted(in_step)) or self._nameless(),
         }
 
+    def _nameless(self) -> str:
+        """Name the attention of a step in which no operator of that kind was seen."""
+        if self.options.compile == "fused":
+            return "decode_attention, in our fused step"
+        if self.options.attention == "flex":
+            return "flex_attention, compiled"
+        return "attention_math, fused by the compiler" if self.generator.is_compiled else "none"
+
     def _speak(self, rows: Sequence[Row]) -> list[tuple[Spoken, Samples]]:
-        """Speak rows in groups of ``batch_size``, those of like length together."""
+        """Speak rows, those of like length together."""
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].characters))
         results: dict[int, tuple[Spoken, Samples]] = {}
-        for group in self._groups(order):
-            spoken = self._generate([rows[i] for i in group])
+        groups = list(self._groups(order))
+        for group, spoken in zip(groups, self._spoken([rows[i] for i in order]), strict=True):
             with self._timed("vocoder_s"):
                 samples = self.vocoder.sentences([s.tokens for s in spoken])
             results.update(zip(group, zip(spoken, samples, strict=True), strict=True))
         return [results[i] for i in range(len(rows))]
+
+    def _spoken(self, rows: Sequence[Row]) -> Iterator[Sequence[Spoken]]:
+        """Yield what rows say in groups of ``batch_size``; continuous batching speaks all first."""
+        if self.options.batching == "static":
+            yield from map(self._generate, self._groups(rows))
+            return
+        self._last_rows = rows[: self.options.batch_size]
+        with self._timed("decode_s"):  # prefills lie between the steps
+            spoken = self._flow.spoken(rows)
+        yield from self._groups(spoken)
 
     def _groups(self, items: Sequence[_T]) -> Iterator[Sequence[_T]]:
         size = self.options.batch_size
@@ -152,26 +179,6 @@ class EmbeddedVoice:
                     batch.advance(self.generator.look_every)
                 return batch.spoken()
 
-    def _stream_row(self, row: Row) -> Iterator[tuple[Samples, bool]]:
-        """Yield pieces of growing length and whether each is the last."""
-        n_emitted, n_wanted = 0, FIRST_CHUNK_TOKENS
-        with torch.inference_mode(), only(self.options.attention):
-            batch = Batch(self.generator, [row])
-        while True:
-            known = n_emitted + n_wanted + self.vocoder.context
-            with torch.inference_mode(), only(self.options.attention):
-                batch.advance(known - batch.n_drawn)
-                is_finished = batch.is_finished()
-                tokens = batch.spoken()[0].tokens
-            # A row may have ended among the steps just made.
-            end = len(tokens) if is_finished else n_emitted + n_wanted
-            samples = self.vocoder.piece(tokens, n_emitted, end)
-            fade(samples, at_start=n_emitted == 0, at_end=is_finished)
-            yield samples, is_finished
-            if is_finished:
-                return
-            n_emitted, n_wanted = end, min(2 * n_wanted, MAX_CHUNK_TOKENS)
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
@@ -185,6 +192,20 @@ class EmbeddedVoice:
 def token_cap(n_characters: int) -> int:
     """Return the most tokens that so many characters may take: about twice slow speech."""
     return ceil(TOKEN_RATE_HZ * (1.5 + 0.14 * n_characters))
+
+
+def _batch_rows(utterances: Sequence[Utterance]) -> list[list[Row]]:
+    """Read every text before any is spoken, and name all that cannot be."""
+    rows: list[list[Row]] = []
+    problems: list[str] = []
+    for utterance in utterances:
+        try:
+            rows.append(_rows(utterance))
+        except TextError as error:
+            problems.append(str(error))
+    if problems:
+        raise TextError("\n".join(problems))
+    return rows
 
 
 def _rows(utterance: Utterance) -> list[Row]:

@@ -71,7 +71,7 @@ def load(directory: Path | str = DEFAULT_DIRECTORY) -> tuple[SpeechLM, CodecDeco
     tensors = {name: _read(directory / name, entry) for name, entry in manifest["files"].items()}
     lm_state = {k: v for name, t in tensors.items() if name.startswith("lm-") for k, v in t.items()}
     try:
-        lm = SpeechLM(DecoderConfig(**manifest["lm"]))
+        lm = SpeechLM(DecoderConfig.from_mapping(manifest["lm"]))
         codec = CodecDecoder(CodecDecoderConfig(**manifest["codec"]))
         lm.load_state_dict(lm_state)
         codec.load_state_dict(tensors.get("codec.safetensors", {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from tts.embedded.text.capitals import lower
 from tts.embedded.text.expand import expand
@@ -30,9 +31,11 @@ def normalise(text: str) -> str:
         TextError: Nothing in it can be spoken, or it holds a control character.
     """
     folded = re.sub(r"\s*\n\s*\n\s*", _paragraph, fold(text).strip())
-    spoken = _tidy(lower(expand(" ".join(folded.split()))).translate(_SYMBOLS))
+    spoken = _tidy(lower(expand(_single(folded))).translate(_SYMBOLS))
     if not re.search("[a-z]", spoken):
-        raise TextError("the text has nothing to speak; give it at least one word or number")
+        raise TextError(
+            f"the text has nothing to speak: {_instead(text)}; give it at least one word or number"
+        )
     return spoken
 
 
@@ -53,17 +56,33 @@ def _paragraph(match: re.Match[str]) -> str:
     return " " if before in ".?!:;," else ". "
 
 
+def _instead(text: str) -> str:
+    """Say what a text without a word holds."""
+    found = {unicodedata.category(c)[0] for c in text if not c.isspace()}
+    if not found:
+        return "it is empty"
+    if "L" in found:
+        return "the voice reads Latin letters, and it has none of them"
+    return "it is all punctuation" if found <= {"P", "C"} else "it is all signs or emoji"
+
+
+def _single(text: str) -> str:
+    """Leave one blank where there are several: patterns would look at each of them anew."""
+    return " ".join(text.split())
+
+
 def _tidy(text: str) -> str:
     """Reduce to the marks the voice knows, one at a time, each behind a word."""
+    text = _single(text)
     text = re.sub(r"\s*(?:--+|\s-+\s|\|)\s*", ", ", text)
     text = re.sub(r"[()\[\]{}]+", ", ", text)
-    text = re.sub(r"\.{2,}(?=\s*[a-z])", ", ", text)
+    text = re.sub(r"(?<!\.)\.{2,}(?=\s*[a-z])", ", ", text)
     text = re.sub(r"[^a-z.,?!;:'\- ]", " ", text)
     text = re.sub(r"(?<![a-z])'|'(?![a-z])", "", text)
     text = re.sub(r"(?<![a-z])-|-(?![a-z])", " ", text)
-    text = re.sub(r"\s*([.,?!;:])\s*", r"\1 ", text)
+    text = re.sub(r"\s*([.,?!;:])\s*", r"\1 ", _single(text))
     text = re.sub(r"[.,?!;:](?: ?[.,?!;:])+", _strongest, text)
-    text = re.sub(r"^[\s.,?!;:]+|[\s,;:]+$", "", " ".join(text.split()))
+    text = re.sub(r"^[\s.,?!;:]+|[\s,;:]+$", "", _single(text))
     return text if text[-1:] in (".", "?", "!") else f"{text}."
 
 

@@ -10,6 +10,8 @@ from tts.errors import TextError
 
 _KEPT = frozenset(CURRENCIES) | {"\u00b0"}
 _FOLDS = str.maketrans(FOLDS)
+# Every way to end a line or a page is one.
+_LINES = str.maketrans(dict.fromkeys("\r\v\f\x1c\x1d\x1e\x1f\x85", "\n"))
 
 
 def fold(text: str) -> str:
@@ -19,6 +21,7 @@ def fold(text: str) -> str:
         TextError: A control character other than white space.
     """
     _refuse_controls(text)
+    text = text.replace("\r\n", "\n").translate(_LINES)
     text = re.sub(r"\d\u20e3|\d\ufe0f\u20e3", lambda m: m.group()[0], text)
     for sign, plain in VULGAR.items():
         text = text.replace(sign, f" {plain} ")

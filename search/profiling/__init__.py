@@ -1,0 +1,1 @@
+"""Where the time of one configuration goes, and what could be tried about it."""

@@ -1,0 +1,144 @@
+"""How latency and throughput change with the batch size, as far as memory and time allow."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from search.profiling.record import BatchRow, figure_of, unknown
+from search.profiling.subject import OUT_OF_MEMORY, Calls, Plan, Subject
+from tts.device import DeviceCaps
+from tts.errors import InapplicableError
+from tts.validity import refusal
+
+LARGEST = 256
+_REPEATS = 3
+_MEMORY_SHARE = 0.8
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """The rows, and why there are no more of them."""
+
+    rows: tuple[BatchRow, ...]
+    end: str
+
+
+def try_sizes(
+    plan: Plan,
+    caps: DeviceCaps,
+    known: Mapping[int, Calls],
+    say: Callable[[str], None],
+    *,
+    make: Callable[[Plan, DeviceCaps, int], Subject] = Subject,
+    clock: Clock = time.perf_counter,
+) -> Batches:
+    """Build the model for each batch size and time it.
+
+    Args:
+        plan: What to speak; its time bounds all sizes together.
+        caps: Of the device.
+        known: Sizes that were timed already.
+        say: Told of each size before it is tried.
+        make: Builds the model for a batch size.
+        clock: Seconds, from any origin.
+    """
+    rows: list[BatchRow] = []
+    began, last_s = clock(), 0.0
+    for size, previous in _sizes(plan):
+        left = plan.seconds - (clock() - began)
+        if size in known:
+            rows.append(_row(size, known[size]))
+            last_s = sum(known[size].latency.samples)
+            continue
+        # The next size takes as much longer as it is larger, at the most.
+        if rows and last_s * size / max(previous, 1) > left:
+            return _ended(rows, f"{size} would have taken longer than {plan.seconds:g} s allow")
+        if _peak(rows, size) > _MEMORY_SHARE * caps.memory_bytes:
+            return _ended(rows, f"{size} would have needed more than 80 % of the memory")
+        say(f"batch size {size}")
+        started = clock()
+        row, is_out_of_memory = _try(plan, caps, size, make)
+        rows.append(row)
+        last_s = clock() - started
+        if is_out_of_memory:
+            return _ended(rows, f"{size} did not fit into memory")
+    return _ended(rows, "" if plan.batch_sizes else f"{LARGEST} is the largest that is tried")
+
+
+def _sizes(plan: Plan) -> Iterator[tuple[int, int]]:
+    """Yield each size with the one before it."""
+    sizes: Sequence[int] = plan.batch_sizes or [2**i for i in range(LARGEST.bit_length())]
+    previous = 0
+    for size in sizes:
+        yield size, previous
+        previous = size
+
+
+def _try(
+    plan: Plan, caps: DeviceCaps, size: int, make: Callable[[Plan, DeviceCaps, int], Subject]
+) -> tuple[BatchRow, bool]:
+    """Return a row, and whether memory ran out."""
+    refused = refusal(replace(plan.options, batch_size=size), caps)
+    if refused is not None:
+        return _missing(size, str(refused)), False
+    try:
+        subject = make(plan, caps, size)
+        subject.warm_up(1)
+        return _row(size, subject.time_calls(_REPEATS)), False
+    except InapplicableError as error:
+        return _missing(size, str(error)), False
+    except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (
+            OUT_OF_MEMORY.search(str(error))
+        ):
+            raise
+        return _missing(size, "out of memory"), True
+    finally:
+        subject = None  # type: ignore[assignment]
+        give_back_memory(caps)
+
+
+def give_back_memory(caps: DeviceCaps) -> None:
+    """Free a model that nobody names any more: captured steps hold it, and it them."""
+    gc.collect()
+    if caps.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _row(size: int, calls: Calls) -> BatchRow:
+    return BatchRow(
+        batch_size=size,
+        latency=figure_of(calls.latency),
+        samples_per_s=calls.figures["samples_per_s"],
+        audio_s_per_s=calls.figures["audio_s_per_s"],
+        peak_bytes=calls.figures["memory.peak"],
+    )
+
+
+def _missing(size: int, why: str) -> BatchRow:
+    return BatchRow(
+        batch_size=size,
+        latency=unknown(why, "s"),
+        samples_per_s=unknown(why, "1/s"),
+        audio_s_per_s=unknown(why),
+        peak_bytes=unknown(why, "B"),
+    )
+
+
+def _peak(rows: Sequence[BatchRow], size: int) -> float:
+    """Expect the peak of the next size: what two sizes took tells what a sentence takes."""
+    known = [(r.batch_size, r.peak_bytes.value) for r in rows if r.peak_bytes.value is not None]
+    if len(known) < 2:
+        return 0.0
+    (n0, p0), (n1, p1) = known[-2:]
+    return p1 + max(0.0, p1 - p0) / max(1, n1 - n0) * (size - n1)
+
+
+def _ended(rows: Sequence[BatchRow], why: str) -> Batches:
+    return Batches(rows=tuple(rows), end=why)

@@ -1,0 +1,48 @@
+"""A profile as flat parameters, metrics and tags, for an experiment tracker."""
+
+from __future__ import annotations
+
+from search.labels import flat_options
+from search.profiling.record import Profile
+from search.profiling.sheet import where
+
+_LONGEST = 6000
+
+
+def params(profile: Profile) -> dict[str, str]:
+    """Return the options that ran, the model and the device, as text."""
+    ran = {"model": profile.model, "device": profile.device, **flat_options(profile.options)}
+    return {key: str(value)[:_LONGEST] for key, value in ran.items()}
+
+
+def metrics(profile: Profile) -> list[tuple[str, float, int]]:
+    """Return (key, value, step): what is known, the raw samples and the batch sizes as steps."""
+    found = [(k, f.value, 0) for k, f in profile.figures.items() if f.value is not None]
+    found += [("samples/latency_s", v, i) for i, v in enumerate(profile.latency.samples)]
+    for stage in profile.stages:
+        found.append((f"stage/{stage.name}_share", stage.share, 0))
+        found += [(f"stage/{stage.name}_s", v, i) for i, v in enumerate(stage.seconds.samples)]
+    for part in profile.parts:
+        if part.share.value is not None:
+            found.append((f"part/{part.name}_share", part.share.value, 0))
+    for row in profile.batches:
+        named = {"latency_s": row.latency, "samples_per_s": row.samples_per_s}
+        found += [
+            (f"batch/{key}", figure.value, row.batch_size)
+            for key, figure in named.items()
+            if figure.value is not None
+        ]
+    return [(_safe(key), float(value), step) for key, value, step in found]
+
+
+def tags(profile: Profile) -> dict[str, str]:
+    """Return what a person looks for: where it ran and what takes the time."""
+    said = {"ran": where(profile)}
+    for i, bottleneck in enumerate(profile.bottlenecks, start=1):
+        said[f"bottleneck.{i}"] = " ".join([bottleneck.words, *bottleneck.advice])
+    return {key: value[:_LONGEST] for key, value in said.items()}
+
+
+def _safe(name: str) -> str:
+    """Keep what a tracker takes in a key: a model may call its stages anything."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-./ ") else "_" for c in name)

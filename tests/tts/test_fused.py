@@ -1,0 +1,211 @@
+"""The fused step is the decoder: in Triton's interpreter here, in machine code on a GPU."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tts.test_kernels import IS_INTERPRETED, assert_close, interpret, on_devices
+from tts.compilation import StepGraph
+from tts.decoder import Decoder, DecoderConfig, Llama3Scaling
+from tts.errors import InapplicableError
+from tts.fused import FusedStep, Weights
+from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
+
+GROUPED = DecoderConfig(n_layers=2, width=32, n_heads=4, n_kv_heads=2, ffn_width=64, head_width=16)
+LIKE_THE_VOICE = DecoderConfig(
+    n_layers=1, width=32, n_heads=2, n_kv_heads=2, ffn_width=88, qk_norm=True
+)
+SCALED = DecoderConfig(
+    n_layers=1,
+    width=24,
+    n_heads=2,
+    n_kv_heads=1,
+    ffn_width=32,
+    head_width=16,
+    rope_scaling=Llama3Scaling(original_context=16),
+)
+CONFIGS = [GROUPED, LIKE_THE_VOICE, SCALED]
+NAMES = ["grouped", "like the voice", "scaled"]
+N_SLOTS, LENGTHS = 24, [5, 9, 2]
+
+
+@pytest.mark.skipif(IS_INTERPRETED, reason="this is that process")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_interpreted_step_agrees_with_the_decoder() -> None:
+    interpret("tests/tts/test_fused.py")
+
+
+def make(
+    config: DecoderConfig, device: str, dtype: torch.dtype = torch.float32
+) -> tuple[Decoder, Tensor]:
+    """A decoder whose norms are not all one, and random inputs (rows, entries, width)."""
+    torch.manual_seed(0)
+    decoder = Decoder(config)
+    for name, parameter in decoder.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    x = torch.randn(3, 16, config.width)
+    return decoder.to(device, dtype).eval(), x.to(device, dtype)
+
+
+def caches(kind: str, config: DecoderConfig, x: Tensor) -> list[Any]:
+    """Two equal caches."""
+    shape = (len(x), config.n_kv_heads, N_SLOTS, config.head_dim)
+    if kind == "static":
+        return [StaticCache(config.n_layers, shape, x.dtype, x.device) for _ in range(2)]
+    return [StaticInt8Cache(config.n_layers, shape, x.device) for _ in range(2)]
+
+
+@torch.inference_mode()
+def both(
+    decoder: Decoder, reference: Decoder, step: FusedStep, x: Tensor, kind: str, n_steps: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Prefill rows of several lengths, then steps by the fused step and by the decoder."""
+    mine, theirs = caches(kind, decoder.config, x)
+    n_rows = len(x)
+    lengths = LENGTHS[:n_rows]
+    slots = torch.arange(max(lengths), device=x.device).expand(n_rows, -1)
+    for cache in (mine, theirs):
+        decoder(x[:, : max(lengths)], slots, None, cache)
+    positions = torch.tensor(lengths, device=x.device)[:, None]
+    found, expected = [], []
+    for i in range(n_steps):
+        new = torch.stack([x[row, n + i] for row, n in enumerate(lengths)])[:, None]
+        found.append(step(new, positions, mine).clone())
+        expected.append(reference(new, positions, causal_mask(positions, N_SLOTS), theirs))
+        positions = positions + 1
+    for a, b in zip(mine.layers, theirs.layers, strict=True):
+        # Rounding may put a code of 8 bits on the other side.
+        assert (a.keys.float() - b.keys.float()).abs().max() < (1e-4 if kind == "static" else 1.1)
+    return torch.stack(found), torch.stack(expected).double()
+
+
+@on_devices
+@pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
+@pytest.mark.parametrize("kind", ["static", "static_int8"])
+def test_hidden_states_are_the_decoders(device: str, config: DecoderConfig, kind: str) -> None:
+    decoder, x = make(config, device)
+    found, expected = both(decoder, decoder, FusedStep(decoder), x, kind)
+    assert found.shape == (2, 3, 1, config.width)
+    assert_close(found, expected, 5e-6 if kind == "static" else 1e-3)
+
+
+@on_devices
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_rounded_weights_give_what_a_decoder_of_those_weights_gives(
+    device: str, weights: Weights
+) -> None:
+    decoder, x = make(GROUPED, device)
+    step = FusedStep(decoder, weights=weights, group=32)
+    assert step.applied == 8
+    exact, _ = make(GROUPED, device)
+    for block, layer in zip(exact.blocks, step.layers, strict=True):
+        for module, weight in (
+            (block.attention.qkv, layer.qkv),
+            (block.attention.out, layer.out),
+            (block.ffn.gate_up, layer.gate_up),
+            (block.ffn.down, layer.down),
+        ):
+            module.weight.data = weight.dequantized()  # type: ignore[union-attr]
+    found, expected = both(decoder, exact, step, x, "static", n_steps=1)
+    assert_close(found, expected, 5e-4)
+    # It was rounded at all.
+    assert not exact.blocks[0].ffn.down.weight.equal(decoder.blocks[0].ffn.down.weight)
+
+
+@on_devices
+def test_a_library_makes_the_products_of_many_rows(device: str) -> None:
+    decoder, x = make(LIKE_THE_VOICE, device)
+    step = FusedStep(decoder, products="library")
+    found, expected = both(decoder, decoder, step, x, "static")
+    assert_close(found, expected, 5e-6)
+
+
+@on_devices
+def test_more_rows_than_our_products_take_are_refused_where_no_library_helps(device: str) -> None:
+    decoder, _ = make(GROUPED, device)
+    step = FusedStep(decoder, weights="int8")
+    x = torch.zeros(5, 1, 32, device=device)
+    cache = caches("static", GROUPED, x)[0]
+    with pytest.raises(InapplicableError, match="at most 4 rows"):
+        step(x, torch.zeros((5, 1), dtype=torch.int64, device=device), cache)
+
+
+@on_devices
+def test_pages_are_read_and_written(device: str) -> None:
+    decoder, x = make(GROUPED, device)
+    table = torch.tensor([[4, 0, 7], [1, 5, 2], [3, 8, 6]], dtype=torch.int32, device=device)
+    plain, paged = caches("static", GROUPED, x)
+    slots = torch.arange(5, device=x.device).expand(3, -1)
+    positions = torch.tensor([[5], [7], [12]], device=device)
+    step = FusedStep(decoder)
+    with torch.inference_mode():
+        decoder(x[:, :5], slots, None, plain)
+        for layer, kept in zip(plain.layers, paged.layers, strict=True):
+            for mine, theirs in ((kept, layer.keys), (kept, layer.values)):
+                pool = torch.full((9, 2, 8, 16), torch.nan, device=device)
+                pool[table.long()] = theirs.view(3, 2, 3, 8, 16).transpose(1, 2)
+                setattr(mine, "keys" if theirs is layer.keys else "values", pool)
+            kept.block_table = table
+        expected = step(x[:, 5:6], positions, plain).clone()
+        found = step(x[:, 5:6], positions, paged)
+    assert_close(found, expected.double(), 1e-6)
+    page = paged.layers[1].keys[int(table[2, 1]), :, 4]
+    assert page.equal(plain.layers[1].keys[2, :, 12])
+
+
+def test_quantized_modules_are_refused() -> None:
+    class Foreign(torch.nn.Parameter):
+        pass
+
+    decoder, _ = make(GROUPED, "cpu")
+    module = decoder.blocks[0].attention.qkv
+    module.weight = Foreign(module.weight.detach())
+    expected = "another library" if IS_INTERPRETED else "do not run on cpu"
+    with pytest.raises(InapplicableError, match=expected):
+        FusedStep(decoder)
+
+
+@on_devices
+def test_a_head_that_is_no_power_of_two_is_refused(device: str) -> None:
+    decoder = Decoder(DecoderConfig(n_layers=1, width=48, n_heads=2, n_kv_heads=2, ffn_width=64))
+    with pytest.raises(InapplicableError, match="head_dim 24"):
+        FusedStep(decoder.to(device))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weights", ["native", "int8", "int4"])
+@pytest.mark.parametrize("pdl", [False, True])
+def test_a_captured_step_in_16_bits_is_near_the_decoder(
+    dtype: torch.dtype, weights: Weights, pdl: bool
+) -> None:
+    if pdl and torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("kernels start early from compute capability 9.0")
+    config = DecoderConfig(
+        n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True
+    )
+    decoder, x = make(config, "cuda", dtype)
+    cache, other = caches("static", config, x)
+    slots = torch.arange(9, device="cuda").expand(3, -1)
+    positions = torch.full((3, 1), 8, device="cuda")
+    new, step = x[:, 9:10].clone(), FusedStep(decoder, weights=weights, pdl=pdl)
+    with torch.inference_mode():
+        for c in (cache, other):
+            decoder(x[:, :9], slots, None, c)
+
+        def advance() -> Tensor:
+            positions.add_(1)
+            return step(new, positions, cache)
+
+        graph = StepGraph(advance, torch.device("cuda"))
+        tolerance = {"native": 0.02, "int8": 0.05, "int4": 0.6}[weights]
+        positions.fill_(8)
+        for at in (9, 10, 11):
+            found = graph()
+            position = torch.full((3, 1), at, device="cuda")
+            expected = decoder(new, position, causal_mask(position, N_SLOTS), other)
+            assert_close(found, expected.double(), tolerance)

@@ -1,0 +1,337 @@
+"""One decode step of a decoder in five kernels a layer, each as wide as the GPU.
+
+norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
+and SwiGLU | down and residual. With more rows than our products take, a library makes the products
+and three small kernels stand between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tts.decoder import Block, Decoder, rotary_table
+from tts.errors import InapplicableError
+
+if TYPE_CHECKING:
+    from tts.kernels.decode_attention import NewEntry, Splits, Workspace
+    from tts.kernels.linear import Tile
+    from tts.kernels.weights import Weight
+
+Weights = Literal["native", "int8", "int4"]
+Products = Literal["auto", "rows", "library"]
+HEAD_DIMS = (16, 32, 64, 128, 256)
+
+
+class Layer(Protocol):
+    """Buffers of one layer's cache.
+
+    For a cache of int8 there are ``key_scales`` and ``value_scales`` (..., slots, 1) besides, for
+    a paged one ``block_table`` (rows, pages a row), int32.
+    """
+
+    keys: Tensor  # (rows or pages, kv_heads, slots, head_dim)
+    values: Tensor
+
+
+class Cache(Protocol):
+    """A cache of fixed buffers."""
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """One ``Layer`` per layer."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How each product and the attention are cut; None is chosen by the shapes."""
+
+    tiles: dict[str, Tile] = field(default_factory=dict)  # by qkv, out, gate_up, down
+    splits: Splits | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Layer:
+    qkv: Weight
+    out: Weight
+    gate_up: Weight
+    down: Weight
+    attention_norm: Tensor
+    ffn_norm: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Buffers:
+    x: Tensor  # (rows, width), the residual stream
+    normed: Tensor  # (rows, width)
+    qkv: Tensor  # (rows, heads + 2 kv_heads, head_dim)
+    y: Tensor  # (rows, heads, head_dim)
+    both: Tensor  # (rows, 2 ffn_width)
+    gated: Tensor  # (rows, ffn_width)
+    splits: Splits
+    workspace: Workspace
+
+
+class FusedStep:
+    """Runs ``Decoder.forward`` for one new entry per row over a static cache.
+
+    The decoder's parameters are read as they are now and, unless quantized, shared. Buffers are
+    kept per number of rows; what a call returns is overwritten by the next one. Nothing is looked
+    at by the host, so a step can be captured.
+
+    Args:
+        decoder: In its final precision, its linear layers plain.
+        weights: As they are, or rounded here to 8 or 4 bits.
+        group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
+        pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
+        products: ``"rows"`` for our kernels (at most 4 rows), ``"library"`` for PyTorch's, or
+            whichever fits.
+        tuning: How to cut the work.
+
+    Raises:
+        InapplicableError: This decoder or device cannot take it.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        weights: Weights = "native",
+        group: int | None = None,
+        pdl: bool | None = None,
+        products: Products = "auto",
+        tuning: Tuning | None = None,
+    ) -> None:
+        self.decoder, self.config, self.weights = decoder, decoder.config, weights
+        parameter = next(decoder.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        can_overlap = _check(decoder, self.device)
+        self.pdl = can_overlap if pdl is None else pdl
+        if self.pdl and not can_overlap:
+            raise InapplicableError("compile", "fused", "this device launches no kernel early")
+        self.products, self.tuning = products, tuning or Tuning()
+        self.layers = [
+            _read(block, weights, group)
+            for block in decoder.blocks
+            if isinstance(block, Block)  # always: for mypy
+        ]
+        self.norm = decoder.norm.weight.detach()
+        self.applied = 0 if weights == "native" else 4 * len(self.layers)
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+        self._buffers: dict[tuple[int, int], _Buffers] = {}
+
+    def __call__(self, x: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        """Run all layers and write the new entries into the cache.
+
+        Args:
+            x: Shape (rows, 1, width).
+            positions: Shape (rows, 1), int64, contiguous: the slot of each new entry. A row sees
+                the slots up to its own.
+            cache: Static, in any of the layouts of ``Layer``.
+
+        Returns:
+            Normalised hidden states, shape (rows, 1, width); overwritten by the next call.
+        """
+        from tts.kernels.pointwise import normalise
+
+        n_rows, layers = x.shape[0], cache.layers
+        n_slots = _n_slots(layers[0])
+        buffers = self._for(n_rows, n_slots)
+        run = self._library if self._is_library(n_rows) else self._rows
+        stream = x.reshape(n_rows, -1)
+        for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
+            # What ran before the first kernel may not tell when it is done.
+            is_pdl = self.pdl and i > 0
+            run(layer, stream, positions, kept, buffers, n_slots, is_first_pdl=is_pdl)
+            stream = buffers.x
+        eps = self.config.norm_eps
+        normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=self.pdl)
+        return normed[:, None]
+
+    def _is_library(self, n_rows: int) -> bool:
+        from tts.kernels.linear import MAX_ROWS
+
+        if n_rows <= MAX_ROWS and self.products != "library":
+            return False
+        if self.weights != "native" or self.products == "rows":
+            raise InapplicableError(
+                "batch_size", n_rows, f"our matrix products take at most {MAX_ROWS} rows"
+            )
+        return True
+
+    def _rows(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        positions: Tensor,
+        kept: Layer,
+        b: _Buffers,
+        n_slots: int,
+        *,
+        is_first_pdl: bool,
+    ) -> None:
+        from tts.kernels.linear import multiply
+
+        tile, eps, n_rows = self.tuning.tiles.get, self.config.norm_eps, len(x)
+        multiply(
+            x, layer.qkv, b.qkv.view(n_rows, -1), norm=layer.attention_norm, eps=eps,
+            is_pdl=is_first_pdl, tile=tile("qkv"),
+        )  # fmt: skip
+        self._attend(layer, positions, kept, b, n_slots, is_pdl=self.pdl)
+        multiply(
+            b.y.view(n_rows, -1), layer.out, b.x, residual=x, is_pdl=self.pdl, tile=tile("out")
+        )
+        multiply(
+            b.x, layer.gate_up, b.gated, norm=layer.ffn_norm, eps=eps, is_swiglu=True,
+            is_pdl=self.pdl, tile=tile("gate_up"),
+        )  # fmt: skip
+        multiply(b.gated, layer.down, b.x, residual=b.x, is_pdl=self.pdl, tile=tile("down"))
+
+    def _library(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        positions: Tensor,
+        kept: Layer,
+        b: _Buffers,
+        n_slots: int,
+        *,
+        is_first_pdl: bool,
+    ) -> None:
+        from tts.kernels.pointwise import normalise, swiglu
+
+        # A library's kernel starts when all before it have ended; ours may start early behind it.
+        eps, n_rows = self.config.norm_eps, len(x)
+        normalise(x, layer.attention_norm, eps, b.normed, is_pdl=is_first_pdl)
+        torch.mm(b.normed, _plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
+        self._attend(layer, positions, kept, b, n_slots, is_pdl=self.pdl)
+        torch.addmm(x, b.y.view(n_rows, -1), _plain(layer.out).t(), out=b.x)
+        normalise(b.x, layer.ffn_norm, eps, b.normed, is_pdl=self.pdl)
+        torch.mm(b.normed, _plain(layer.gate_up).t(), out=b.both)
+        swiglu(b.both, b.gated, is_pdl=self.pdl)
+        b.x.addmm_(b.gated, _plain(layer.down).t())
+
+    def _attend(
+        self,
+        layer: _Layer,
+        positions: Tensor,
+        kept: Layer,
+        b: _Buffers,
+        n_slots: int,
+        *,
+        is_pdl: bool,
+    ) -> None:
+        from tts.kernels.decode_attention import attend
+
+        attend(
+            b.qkv, kept.keys, kept.values, positions, b.y, b.workspace, b.splits,
+            n_heads=self.config.n_heads, new=self._entry(layer, n_slots),
+            key_scales=getattr(kept, "key_scales", None),
+            value_scales=getattr(kept, "value_scales", None),
+            block_table=getattr(kept, "block_table", None), is_pdl=is_pdl,
+        )  # fmt: skip
+
+    def _entry(self, layer: _Layer, n_slots: int) -> NewEntry:
+        from tts.kernels.decode_attention import NewEntry
+
+        c = self.config
+        if n_slots not in self._tables:
+            slots = torch.arange(n_slots, device=self.device)[None]
+            cos, sin = rotary_table(slots, c)
+            self._tables[n_slots] = cos[0, 0].contiguous(), sin[0, 0].contiguous()
+        cos, sin = self._tables[n_slots]
+        return NewEntry(cos=cos, sin=sin, q_norm=layer.q_norm, k_norm=layer.k_norm, eps=c.norm_eps)
+
+    def _for(self, n_rows: int, n_slots: int) -> _Buffers:
+        """Return buffers for so many rows, made at the first call."""
+        from tts.kernels.decode_attention import Workspace, choose_splits
+
+        if (n_rows, n_slots) not in self._buffers:
+            c = self.config
+            splits = self.tuning.splits or choose_splits(n_rows * c.n_heads, n_slots)
+
+            def empty(*shape: int) -> Tensor:
+                return torch.empty((n_rows, *shape), dtype=self.dtype, device=self.device)
+
+            self._buffers[n_rows, n_slots] = _Buffers(
+                x=empty(c.width),
+                normed=empty(c.width),
+                qkv=empty(c.n_heads + 2 * c.n_kv_heads, c.head_dim),
+                y=empty(c.n_heads, c.head_dim),
+                both=empty(2 * c.ffn_width),
+                gated=empty(c.ffn_width),
+                splits=splits,
+                workspace=Workspace(n_rows * c.n_heads, splits, c.head_dim, self.device),
+            )
+        return self._buffers[n_rows, n_slots]
+
+
+def _check(decoder: Decoder, device: torch.device) -> bool:
+    """Refuse what the kernels cannot take; return whether kernels can start early here."""
+    try:
+        import triton
+    except ImportError as error:
+        raise InapplicableError("compile", "fused", "Triton is not installed") from error
+    if device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise InapplicableError("compile", "fused", f"our kernels do not run on {device.type}")
+    head_dim = decoder.config.head_dim
+    if head_dim not in HEAD_DIMS:
+        known = ", ".join(map(str, HEAD_DIMS))
+        raise InapplicableError("compile", "fused", f"head_dim {head_dim} is not among {known}")
+    for name, module in decoder.named_modules():
+        if isinstance(module, nn.Linear) and not _is_plain(module.weight):
+            raise InapplicableError(
+                "compile", "fused", f"{name} is quantized by another library already"
+            )
+    if device.type != "cuda" or triton.knobs.runtime.interpret:
+        return False
+    return torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def _is_plain(weight: Tensor) -> bool:
+    return type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+
+
+def _n_slots(layer: Any) -> int:  # noqa: ANN401 - a Layer, whose block table is optional
+    table = getattr(layer, "block_table", None)
+    n_pages = 1 if table is None else table.shape[1]
+    return int(layer.keys.shape[2] * n_pages)
+
+
+def _read(block: Block, weights: Weights, group: int | None) -> _Layer:
+    from tts.kernels.weights import to_int4, to_int8
+
+    def weight(module: nn.Linear) -> Weight:
+        plain = module.weight.detach().contiguous()
+        try:
+            if weights == "int8":
+                return to_int8(plain)
+            if weights == "int4":
+                return to_int4(plain, group or (64 if plain.shape[1] % 128 else 128))
+            return plain
+        except ValueError as error:
+            raise InapplicableError("quantization", weights, str(error)) from error
+
+    attention, has_norms = block.attention, block.attention.config.qk_norm
+    return _Layer(
+        qkv=weight(attention.qkv),
+        out=weight(attention.out),
+        gate_up=weight(block.ffn.gate_up),
+        down=weight(block.ffn.down),
+        attention_norm=block.attention_norm.weight.detach(),
+        ffn_norm=block.ffn_norm.weight.detach(),
+        q_norm=attention.q_norm.weight.detach() if has_norms else None,
+        k_norm=attention.k_norm.weight.detach() if has_norms else None,
+    )
+
+
+def _plain(weight: Weight) -> Tensor:
+    assert isinstance(weight, Tensor)
+    return weight
