@@ -21,6 +21,8 @@ N_NAMED = 3
 LEAST_SHARE = 0.005
 # Below it the GPU waits for the host more than it works.
 BUSY = 0.5
+# With less of a core a model on a CPU was kept from computing.
+OWN_CORE = 0.9
 # Above it a step is as near its floor as kernels come in practice.
 NEAR = 0.6
 # With less of a step in matrix products it is the calls around them that cost.
@@ -55,6 +57,12 @@ class Findings:
         """Return a figure's number, or None where there is none."""
         figure = self.figures.get(name)
         return None if figure is None else figure.value
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others computed on this process's core while it was timed."""
+        cores = self.value("cpu.cores_busy")
+        return self.caps.type == "cpu" and cores is not None and cores < OWN_CORE
 
     def median_s(self, stage: str) -> float:
         """Return a stage's seconds."""
@@ -93,7 +101,9 @@ def _steps(found: Findings) -> str:
     step, tokens = found.value("step.time"), found.value("tokens")
     if step is None or not tokens:
         return ""
-    return f" ({tokens:.0f} tokens, {seconds(step)} a step)"
+    n = found.options.batch_size
+    each = f"{seconds(step)} a step" if n == 1 else f"{seconds(step)} a step of all {n} sentences"
+    return f" ({tokens:.0f} tokens, {each})"
 
 
 def _why(found: Findings) -> str:
@@ -101,6 +111,11 @@ def _why(found: Findings) -> str:
     busy, roofline = found.value("step.gpu_busy"), found.value("step.roofline")
     if roofline is None:
         return "What limits a step is not known."
+    if found.is_disturbed:
+        return (
+            f"This process had only {found.value('cpu.cores_busy'):.0%} of a core, so what limits "
+            "a step is not told: profile it again on a quiet machine."
+        )
     if busy is not None and busy < BUSY:
         return (
             f"The GPU works {busy:.0%} of a step and waits for the host the rest of it: "
@@ -108,6 +123,8 @@ def _why(found: Findings) -> str:
             f"{found.value('step.kernels'):.0f} kernels."
         )
     what = f"what bounds it is the {found.bound}"
+    if roofline > 1 and found.bound == "arithmetic":
+        return f"It multiplies faster than the product that was measured ({what})."
     if roofline > 1:
         return f"It reads faster than the memory is copied ({what}): the weights stay in a cache."
     if roofline >= NEAR:
@@ -121,7 +138,7 @@ def _why(found: Findings) -> str:
 
 def _decode_advice(found: Findings) -> Iterator[str]:
     busy, roofline = found.value("step.gpu_busy"), found.value("step.roofline")
-    if roofline is None:
+    if roofline is None or found.is_disturbed:
         return
     if busy is not None and busy < BUSY:
         if found.options.compile not in GRAPHED:
@@ -162,6 +179,8 @@ def _fewer_bytes(found: Findings) -> Iterator[str]:
         if found.value("step.lanes") != found.value("step.rows"):
             yield "cfg_weight=1 halves the rows: no guidance, so listen to what that costs"
         return
+    if (found.value("step.roofline") or 0.0) > 1:
+        return  # memory is not what it waits for
     weights, cache = found.value("step.weights") or 0.0, found.value("step.cache") or 0.0
     if weights >= cache:
         read = f"{size(weights)} of weights are read a step"
@@ -215,7 +234,8 @@ def _head(found: Findings, name: str, share: float) -> Bottleneck:
         f"The output head takes {share:.0%} of the call: every step scores the whole vocabulary."
     )
     roofline = found.value("step.roofline")
-    advice = list(_fewer_bytes(found)) if roofline is not None and roofline >= NEAR else []
+    is_near = roofline is not None and roofline >= NEAR and not found.is_disturbed
+    advice = list(_fewer_bytes(found)) if is_near else []
     return _bottleneck(name, share, words, [*advice, *_batch_advice(found)])
 
 
@@ -233,7 +253,8 @@ def _vocoder(found: Findings, name: str, share: float) -> Bottleneck:
     words = f"The vocoder takes {share:.0%} of the call{said}."
     first, whole = found.value("ttfa"), found.value("latency.p50")
     advice = []
-    if first is not None and whole is not None and first < whole / 2:
+    is_alone = found.options.batch_size == 1  # a stream is of one sentence
+    if is_alone and first is not None and whole is not None and first < whole / 2:
         advice.append(
             f"stream: the first sound is there after {seconds(first)} instead of {seconds(whole)} "
             "(measured)"
