@@ -13,8 +13,9 @@ import torch
 from search.environment import describe
 from search.labels import short_options
 from search.profiling import steps
+from search.profiling.advice import OWN_CORE, Findings
 from search.profiling.batches import Batches, give_back_memory, try_sizes
-from search.profiling.bottlenecks import OWN_CORE, Findings, name_bottlenecks
+from search.profiling.bottlenecks import name_bottlenecks
 from search.profiling.record import Figure, Part, Profile, Stage, stages_of, unknown
 from search.profiling.subject import Calls, Plan, Subject
 from tts.device import probe

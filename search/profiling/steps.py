@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from evaluation.roofline import (
-    Ceiling,
-    Roofline,
-    TooLittleMemoryError,
-    measure_copy,
-    measure_product,
-)
 from evaluation.timing import Measurement, measure
 from search.profiling import trace
+from search.profiling.ceilings import Found, hold_against, measure_ceilings
 from search.profiling.record import NOT_ON_CPU, Figure, Part, figure_of, unknown
 from search.profiling.subject import Subject
 from search.profiling.trace import Span, Trace
@@ -47,16 +40,6 @@ _HELD_FIGURES = (
 )  # fmt: skip
 
 
-@dataclass(kw_only=True)
-class Found:
-    """What was told of the step and of memory, and the parts of stages."""
-
-    figures: dict[str, Figure]
-    parts: list[Part] = field(default_factory=list)
-    bound: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
 def examine(subject: Subject, repeats: int, call_s: float, folder: Path) -> Found:
     """Take a warm model apart and write its trace.
 
@@ -75,7 +58,7 @@ def examine(subject: Subject, repeats: int, call_s: float, folder: Path) -> Foun
     if subject.options.batching == "continuous":
         found.notes.append(STATIC_ONLY)
     found.figures |= _held(subject, decoding)
-    _against_ceilings(subject, cost, seconds.p50, found)
+    hold_against(subject, cost, seconds.p50, found)
     traced = _record(subject, decoding, folder / TRACE)
     _read(traced, seconds.p50, found, is_cuda=subject.is_cuda)
     found.parts.append(_copies(subject, found, call_s, folder))
@@ -87,7 +70,9 @@ def _closed(subject: Subject, folder: Path) -> Found:
     found = Found(figures={name: unknown(UNTOLD, unit) for name, unit in _STEP_FIGURES.items()})
     found.figures |= {name: unknown(UNTOLD, "B") for name in _HELD_FIGURES}
     found.figures |= {"memory.weights_allocated": _allocated(subject)}
-    _ceilings(subject, str(DTYPES[subject.options.precision]).removeprefix("torch."), "", found)
+    measure_ceilings(
+        subject, str(DTYPES[subject.options.precision]).removeprefix("torch."), "", found
+    )
     path = folder / TRACE
     with _profiler(subject) as profiler, record_function("call"):
         subject.speak()
@@ -155,62 +140,6 @@ def _allocated(subject: Subject) -> Figure:
     if not subject.is_cuda:
         return unknown(NOT_ON_CPU, "B")
     return Figure(value=subject.allocated_bytes, unit="B")
-
-
-def _ceilings(subject: Subject, dtype: str, product: str, found: Found) -> None:
-    """Measure what can be; a product in ``product``, where that is another format, cannot."""
-    device = subject.caps.torch_name
-    try:
-        _ceiling("bandwidth", measure_copy(device, synchronise=subject.synchronise), found)
-    except TooLittleMemoryError as error:
-        found.figures["ceiling.bandwidth"] = unknown(str(error), "B/s")
-    if product:
-        why = f"products in {product} are not measured"
-        found.figures["ceiling.arithmetic"] = unknown(why, "FLOP/s")
-        return
-    multiplied = measure_product(device, dtype, synchronise=subject.synchronise)
-    if subject.options.precision == "tf32":
-        multiplied = replace(multiplied, how=f"{multiplied.how}, multiplied in TF32")
-    _ceiling("arithmetic", multiplied, found)
-
-
-def _ceiling(name: str, ceiling: Ceiling, found: Found) -> None:
-    found.figures[f"ceiling.{name}"] = Figure(
-        value=ceiling.best, unit=ceiling.rates.unit, low=min(ceiling.rates.samples),
-        high=ceiling.best,
-    )  # fmt: skip
-    found.notes.append(f"ceiling of {name}: the best of {ceiling.rates.n}, {ceiling.how}")
-
-
-def _against_ceilings(subject: Subject, cost: StepCost, seconds: float, found: Found) -> None:
-    _ceilings(subject, cost.dtype, cost.product, found)
-    found.figures |= {
-        "step.bandwidth": Figure(value=cost.total_bytes / seconds, unit="B/s"),
-        "step.arithmetic": Figure(value=cost.flops / seconds, unit="FLOP/s"),
-    }
-    ceilings = [found.figures[f"ceiling.{name}"] for name in ("bandwidth", "arithmetic")]
-    bandwidth, arithmetic = (ceiling.value for ceiling in ceilings)
-    if bandwidth is None or arithmetic is None:
-        why = next(ceiling.unknown for ceiling in ceilings if ceiling.value is None)
-        found.figures |= {
-            "step.floor": unknown(why, "s"), "step.roofline": unknown(why, "share")
-        }  # fmt: skip
-        return
-    roofline = Roofline(
-        n_bytes=cost.total_bytes, flops=cost.flops, seconds=seconds, bytes_per_s=bandwidth,
-        flops_per_s=arithmetic,
-    )  # fmt: skip
-    found.bound = roofline.bound
-    found.figures |= {
-        "step.floor": Figure(value=roofline.floor_s, unit="s"),
-        "step.roofline": Figure(value=roofline.share, unit="share"),
-    }
-    if roofline.share > 1:
-        found.notes.append(
-            "the step is faster than the memory's ceiling allows: what it reads stays in a cache"
-            if roofline.bound == "memory"
-            else "the step is faster than the product that was measured allows"
-        )
 
 
 def _profiler(subject: Subject, *, only_gpu: bool = False) -> profile:

@@ -15,8 +15,9 @@ import torch
 
 from evaluation import resident
 from evaluation.telemetry import Telemetry
-from evaluation.timing import Measurement, measure, quantile
+from evaluation.timing import Measurement, measure
 from search.benchmark import FIRST_SEED
+from search.profiling.rates import rates
 from search.profiling.record import NOT_ON_CPU, Figure, figure_of, unknown
 from tts.build import build
 from tts.device import DeviceCaps
@@ -25,7 +26,6 @@ from tts.types import Audio, Built, Synthesizer, Utterance
 from tts.validity import canonical
 
 WARM_UP = 2
-_LEAST_FOR_P95 = 20  # below it a 95th percentile is a guess between two samples
 _OBSERVED_S = 2.0  # NVML averages over up to a second
 OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory", re.I)
 
@@ -148,7 +148,7 @@ class Subject:
             )  # fmt: skip
             cores = (time.process_time() - worked) / (time.perf_counter() - began)
         figures = {
-            **_rates(latency, audios), "memory.peak": peak[0], "cpu.cores_busy": Figure(value=cores)
+            **rates(latency, audios), "memory.peak": peak[0], "cpu.cores_busy": Figure(value=cores)
         }  # fmt: skip
         return Calls(latency=latency, told=told, audios=tuple(audios), figures=figures)
 
@@ -229,28 +229,3 @@ class Subject:
             found.append(unknown("this system does not tell a peak of its own for a call", "B"))
         else:
             found.append(Figure(value=float(value), unit="B"))
-
-
-def _rates(latency: Measurement, audios: Sequence[Audio]) -> dict[str, Figure]:
-    """Return what follows from the audio of all calls and their time; per call, the mean."""
-    whole_s, audio_s = sum(latency.samples), sum(audio.duration_s for audio in audios)
-    n_tokens = sum(audio.n_tokens for audio in audios)
-    silent = unknown("nothing was said")
-    return {
-        "latency.p50": figure_of(latency),
-        "latency.p95": _p95(latency),
-        "audio": Figure(value=audio_s / latency.n, unit="s"),
-        "rtf": Figure(value=whole_s / audio_s) if audio_s else silent,
-        "samples_per_s": Figure(value=len(audios) / whole_s, unit="1/s"),
-        "audio_s_per_s": Figure(value=audio_s / whole_s),
-        "tokens": Figure(value=n_tokens / latency.n) if n_tokens else unknown("it tells no tokens"),
-        "tokens_per_s": Figure(value=n_tokens / whole_s, unit="1/s")
-        if n_tokens
-        else unknown("it tells no tokens"),
-    }
-
-
-def _p95(latency: Measurement) -> Figure:
-    if latency.n < _LEAST_FOR_P95:
-        return unknown(f"{latency.n} calls are too few for it: {_LEAST_FOR_P95}", "s")
-    return Figure(value=quantile(latency.samples, 0.95), unit="s")

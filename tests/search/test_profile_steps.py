@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.roofline import Ceiling, TooLittleMemoryError
 from evaluation.timing import Measurement
-from search.profiling import steps
+from search.profiling import ceilings, steps
 from tests.search.profile_fixtures import CPU
 from tts.options import Options
 from tts.profiled import StepCost
@@ -21,20 +21,20 @@ def ceiling(rate: float, unit: str) -> Ceiling:
 
 
 @pytest.fixture(autouse=True)
-def ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "measure_copy", lambda *_, **__: ceiling(1e9, "B/s"))
-    monkeypatch.setattr(steps, "measure_product", lambda *_, **__: ceiling(1e12, "FLOP/s"))
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "measure_copy", lambda *_, **__: ceiling(1e9, "B/s"))
+    monkeypatch.setattr(ceilings, "measure_product", lambda *_, **__: ceiling(1e12, "FLOP/s"))
 
 
-def held(product: str = "", flops: int = 1000, **options: Any) -> steps.Found:  # noqa: ANN401
+def held(product: str = "", flops: int = 1000, **options: Any) -> ceilings.Found:  # noqa: ANN401
     """A step of 10 ms that reads 5 MB: half of what the copy allows."""
     cost = StepCost(
         n_rows=1, n_lanes=2, n_live=10, weight_bytes=4_000_000, cache_bytes=1_000_000,
         flops=flops, dtype="float32", product=product,
     )  # fmt: skip
     subject: Any = SimpleNamespace(caps=CPU, synchronise=None, options=Options(**options))
-    found = steps.Found(figures={})
-    steps._against_ceilings(subject, cost, 0.01, found)
+    found = ceilings.Found(figures={})
+    ceilings.hold_against(subject, cost, 0.01, found)
     return found
 
 
@@ -58,7 +58,7 @@ def test_a_copy_that_cannot_be_made_leaves_no_roofline(monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> Ceiling:
         raise TooLittleMemoryError("1 MiB may be copied")
 
-    monkeypatch.setattr(steps, "measure_copy", fail)
+    monkeypatch.setattr(ceilings, "measure_copy", fail)
     found = held()
     for name in ("ceiling.bandwidth", "step.floor", "step.roofline"):
         assert found.figures[name].unknown == "1 MiB may be copied"
@@ -74,8 +74,8 @@ def test_a_ceiling_in_tf32_is_called_that() -> None:
 def test_faster_than_a_ceiling_is_said_of_the_one_that_bounds(
     monkeypatch: pytest.MonkeyPatch, flops: int, said: str
 ) -> None:
-    monkeypatch.setattr(steps, "measure_copy", lambda *_, **__: ceiling(1e8, "B/s"))
-    monkeypatch.setattr(steps, "measure_product", lambda *_, **__: ceiling(1e12, "FLOP/s"))
+    monkeypatch.setattr(ceilings, "measure_copy", lambda *_, **__: ceiling(1e8, "B/s"))
+    monkeypatch.setattr(ceilings, "measure_product", lambda *_, **__: ceiling(1e12, "FLOP/s"))
     assert said in held(flops=flops).notes[-1]
 
 
@@ -91,7 +91,7 @@ def test_a_static_step_of_a_continuous_batch_is_said_to_be_one(
     monkeypatch.setattr(steps, "_time", lambda *_: (seconds, None))
     for name in ("_cost_figures", "_held"):
         monkeypatch.setattr(steps, name, lambda *_: {})
-    for name in ("_against_ceilings", "_record", "_read", "_copies"):
+    for name in ("hold_against", "_record", "_read", "_copies"):
         monkeypatch.setattr(steps, name, lambda *_, **__: None)
     subject: Any = SimpleNamespace(
         synthesizer=Voice(), utterances=lambda: ["a text"], is_cuda=False,
