@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_MACHINE = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")  # a container sees its own group's files here (version 2)
 _CLEAR = Path("/proc/self/clear_refs")
 _FORGET_PEAK = "5"
 _KIB = 1024
@@ -17,6 +19,21 @@ _KIB = 1024
 def resident_bytes() -> int | None:
     """Return what is resident now; None where the system does not tell."""
     return _field("VmRSS")
+
+
+def available_bytes() -> int | None:
+    """Return what a process may still take: of the machine and of its group's limit.
+
+    What caches files counts as free (``MemAvailable``); None where the system does not tell.
+    """
+    machine = _field("MemAvailable", _MACHINE)
+    if machine is None:
+        return None
+    try:
+        limit, used = (int((_GROUP / f"memory.{n}").read_text()) for n in ("max", "current"))
+    except (OSError, ValueError):  # no such group, or "max": without a limit
+        return machine
+    return max(0, min(machine, limit - used))
 
 
 def forget_peak() -> bool:
@@ -33,9 +50,9 @@ def peak_bytes() -> int | None:
     return _field("VmHWM")
 
 
-def _field(name: str) -> int | None:
+def _field(name: str, path: Path | None = None) -> int | None:
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = (path or _STATUS).read_text().splitlines()
     except OSError:
         return None
     found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]

@@ -18,16 +18,22 @@ from typing import Literal
 
 import torch
 
+from evaluation import resident
 from evaluation.timing import Measurement, nothing_to_wait_for
 
 _SAMPLES = 5
 _SAMPLE_S = 0.02  # long beside what starting and synchronising takes
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # beyond every cache
+_LEAST_COPY_BYTES = 2**26  # less may lie in a cache
 _PRODUCT_WIDTH = {"cpu": 1024, "cuda": 8192}
 _SMALLEST_WIDTH = 256
 _MEMORY_SHARE = 0.1  # of what is free, so that the measured model may stay where it is
 Clock = Callable[[], float]
 Synchronise = Callable[[], None]
+
+
+class TooLittleMemoryError(Exception):
+    """There is not enough free memory to measure the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +128,14 @@ def measure_copy(
         n_bytes: Of the source; by default far beyond the caches, and little of what is free.
         synchronise: Waits until the device is idle.
         clock: Seconds, from any origin.
+
+    Raises:
+        TooLittleMemoryError: What is free would fit into a cache.
     """
-    size = n_bytes or min(_COPY_BYTES[_kind(device)], _affordable(device) // 2)
+    wanted = _COPY_BYTES[_kind(device)]
+    size = n_bytes or min(wanted, _affordable(device) // 2)
+    if n_bytes is None and size < min(wanted, _LEAST_COPY_BYTES):
+        raise TooLittleMemoryError(f"{size / 2**20:.0f} MiB may be copied: a cache could hold it")
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     seconds = _seconds(lambda: target.copy_(source), synchronise, clock)
@@ -208,5 +220,7 @@ def _affordable(device: str) -> int:
     if _kind(device) == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        told = resident.available_bytes()
+        pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        free = pages if told is None else told
     return int(free * _MEMORY_SHARE)

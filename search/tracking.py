@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-PROFILES = "mosgate"
-"""The experiment of profiles; studies have one of their own each."""
+PROFILES = "_profiles"
+"""The experiment of profiles; no study can have its name."""
 _LOCK = ".mlflow.lock"
 _LOCK_TIMEOUT_S = 60.0
 _N_CLIPS = 3
@@ -131,7 +131,7 @@ class Tracking:
         Returns:
             Why MLflow could not be told; empty when it was.
         """
-        self._problem = ""
+        self._problem, run_id, status = "", "", "FAILED"
         try:
             with self._locked_store():
                 experiment_id = self._experiment(PROFILES)
@@ -141,10 +141,19 @@ class Tracking:
             self._log_values(run_id, params, metrics, {}, int(run.info.start_time))
             for path in sorted(folder.iterdir()):
                 self._client.log_artifact(run_id, str(path))
-            self._client.set_terminated(run_id, "FINISHED")
+            status = "FINISHED"
         except Exception as error:  # noqa: BLE001 - MLflow never fails a profile
             self._note(error)
+        finally:  # an interruption, too, leaves no run that seems to go on
+            self._end(run_id, status)
         return self._problem
+
+    def _end(self, run_id: str, status: str) -> None:
+        try:
+            if run_id:
+                self._client.set_terminated(run_id, status)
+        except Exception as error:  # noqa: BLE001 - nor does its end
+            self._note(error)
 
     @contextmanager
     def _locked_store(self) -> Iterator[None]:

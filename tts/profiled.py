@@ -23,9 +23,12 @@ class StepCost:
         n_lanes: Rows of the decoder: twice as many with guidance.
         n_live: Entries that the longest row attends to, its new one included.
         weight_bytes: Weights that are read, once, as they lie in memory.
-        cache_bytes: Keys and values of earlier entries, read, and of the new one, written.
+        cache_bytes: Keys and values of each row's own earlier entries, read, and of the new one,
+            written.
         flops: Multiplications and additions of the matrix products and of attention.
         dtype: Of the activations, such as ``"bfloat16"``.
+        product: What the matrices are multiplied in where that is not ``dtype``, such as
+            ``"int8"``.
     """
 
     n_rows: int
@@ -35,6 +38,7 @@ class StepCost:
     cache_bytes: int
     flops: int
     dtype: str
+    product: str = ""
 
     @property
     def total_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from search.exits import InputError
+from search.sections import MeasureConfig
 
 if TYPE_CHECKING:
     from tts.options import Options
@@ -44,6 +46,28 @@ def read_winner(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("options"), dict):
         raise InputError(f"--winner {path}: holds no options; name what mosgate export wrote")
     return found
+
+
+def read_measure(path: Path) -> MeasureConfig | None:
+    """Read how an exported winner was measured, from the configuration beside it.
+
+    Returns:
+        None where there is no such file, or it does not say.
+
+    Raises:
+        InputError: It cannot be read as what export writes.
+    """
+    path = (path if path.is_dir() else path.parent) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        told = found.get("measure")
+        if told is None:
+            return None
+        return MeasureConfig(**{**told, "texts": tuple(told["texts"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"--winner: {path} is not what export writes; export again") from error
 
 
 def options_from(given: dict[str, Any]) -> Options:

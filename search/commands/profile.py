@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.commands.assignments import assignments
-from search.commands.chosen import options_from, read_winner, text_of
+from search.commands.chosen import options_from, read_measure, read_winner, text_of
 from search.exits import Exit, InputError
 from search.labels import flat_options
 from search.sections import MeasureConfig
@@ -89,11 +89,12 @@ def _base(args: argparse.Namespace) -> _Base:
         raise InputError("CONFIG and --winner are two configurations: name one of them")
     if args.winner is not None:
         exported = read_winner(Path(args.winner))
+        judged_with = read_measure(Path(args.winner))
         return _Base(
             model=str(exported.get("model", "embedded")),
             device="auto",
             options=flat_options(exported["options"]),
-            measure=MeasureConfig(),
+            measure=judged_with or MeasureConfig(),
         )
     if args.config is None:
         return _Base(model="embedded", device="auto", options={}, measure=MeasureConfig())
@@ -112,7 +113,7 @@ def _sizes(given: str | None) -> tuple[int, ...] | None:
     if given is None:
         return None
     words = given.split(",")
-    sizes = sorted({int(word) for word in words if word.strip().isdigit()})
+    sizes = sorted({int(word) for word in words if word.strip().isdecimal() and word.isascii()})
     if len(sizes) != len(words) or sizes[0] < 1:
         raise InputError(f"--batches {given}: write different whole numbers from 1, such as 1,4,16")
     return tuple(sizes)

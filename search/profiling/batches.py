@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from evaluation import resident
 from search.profiling.record import BatchRow, figure_of, unknown
 from search.profiling.subject import OUT_OF_MEMORY, Calls, Plan, Subject
 from tts.device import DeviceCaps
@@ -35,6 +37,8 @@ def try_sizes(
     known: Mapping[int, Calls],
     say: Callable[[str], None],
     *,
+    known_s: float = 0.0,
+    room: Callable[[DeviceCaps], float] | None = None,
     make: Callable[[Plan, DeviceCaps, int], Subject] = Subject,
     clock: Clock = time.perf_counter,
 ) -> Batches:
@@ -45,60 +49,61 @@ def try_sizes(
         caps: Of the device.
         known: Sizes that were timed already.
         say: Told of each size before it is tried.
+        known_s: Seconds that building and warming up one of these took.
+        room: Bytes that this process may come to hold.
         make: Builds the model for a batch size.
         clock: Seconds, from any origin.
     """
     rows: list[BatchRow] = []
-    began, last_s = clock(), 0.0
-    for size, previous in _sizes(plan):
+    began, last_s, last_size = clock(), 0.0, 1
+    for size in _sizes(plan, known):
         left = plan.seconds - (clock() - began)
         if size in known:
             rows.append(_row(size, known[size]))
-            last_s = sum(known[size].latency.samples)
+            last_s, last_size = known_s + sum(known[size].latency.samples), size
             continue
         # The next size takes as much longer as it is larger, at the most.
-        if rows and last_s * size / max(previous, 1) > left:
+        if last_s * max(1.0, size / last_size) > left:
             return _ended(rows, f"{size} would have taken longer than {plan.seconds:g} s allow")
-        if _peak(rows, size) > _MEMORY_SHARE * caps.memory_bytes:
+        if _peak(rows, size) > _MEMORY_SHARE * (room or _room)(caps):
             return _ended(rows, f"{size} would have needed more than 80 % of the memory")
         say(f"batch size {size}")
         started = clock()
-        row, is_out_of_memory = _try(plan, caps, size, make)
+        row, ends = _try(plan, caps, size, make)
         rows.append(row)
-        last_s = clock() - started
-        if is_out_of_memory:
-            return _ended(rows, f"{size} did not fit into memory")
+        if ends:
+            return _ended(rows, f"{size} {ends}")
+        if row.latency.value is not None:  # a size that is refused takes no time
+            last_s, last_size = clock() - started, size
     return _ended(rows, "" if plan.batch_sizes else f"{LARGEST} is the largest that is tried")
 
 
-def _sizes(plan: Plan) -> Iterator[tuple[int, int]]:
-    """Yield each size with the one before it."""
-    sizes: Sequence[int] = plan.batch_sizes or [2**i for i in range(LARGEST.bit_length())]
-    previous = 0
-    for size in sizes:
-        yield size, previous
-        previous = size
+def _sizes(plan: Plan, known: Iterable[int]) -> list[int]:
+    """Return the sizes to try in ascending order, with what is known to compare them to."""
+    asked = plan.batch_sizes or [2**i for i in range(LARGEST.bit_length())]
+    return sorted({*asked, *known})
 
 
 def _try(
     plan: Plan, caps: DeviceCaps, size: int, make: Callable[[Plan, DeviceCaps, int], Subject]
-) -> tuple[BatchRow, bool]:
-    """Return a row, and whether memory ran out."""
+) -> tuple[BatchRow, str]:
+    """Return a row, and why it is the last one, or "": after some errors a process is no more."""
     refused = refusal(replace(plan.options, batch_size=size), caps)
     if refused is not None:
-        return _missing(size, str(refused)), False
+        return _missing(size, str(refused)), ""
     try:
         subject = make(plan, caps, size)
         subject.warm_up(1)
-        return _row(size, subject.time_calls(_REPEATS)), False
+        return _row(size, subject.time_calls(_REPEATS)), ""
     except InapplicableError as error:
-        return _missing(size, str(error)), False
-    except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (
+        return _missing(size, str(error)), ""
+    except Exception as error:  # noqa: BLE001 - what was measured before stands
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
             OUT_OF_MEMORY.search(str(error))
         ):
-            raise
-        return _missing(size, "out of memory"), True
+            return _missing(size, "out of memory"), "did not fit into memory"
+        first = (str(error).strip().splitlines() or [""])[0]
+        return _missing(size, f"it failed: {type(error).__name__}: {first}"), "failed"
     finally:
         subject = None  # type: ignore[assignment]
         give_back_memory(caps)
@@ -108,7 +113,20 @@ def give_back_memory(caps: DeviceCaps) -> None:
     """Free a model that nobody names any more: captured steps hold it, and it them."""
     gc.collect()
     if caps.type == "cuda":
-        torch.cuda.empty_cache()
+        # After some errors the device answers nothing more; the row has the reason.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+def _room(caps: DeviceCaps) -> float:
+    """Return what is free for this process or held by it already."""
+    if caps.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(caps.torch_name)
+        return float(free + torch.cuda.memory_reserved(caps.torch_name))
+    free_bytes, held = resident.available_bytes(), resident.resident_bytes()
+    if free_bytes is None or held is None:
+        return caps.memory_bytes
+    return min(caps.memory_bytes, free_bytes + held)
 
 
 def _row(size: int, calls: Calls) -> BatchRow:

@@ -1,64 +1,16 @@
-"""The three things that take most of the time, why, and what the measurements suggest.
-
-Advice follows from what was measured, and only from that: an option is named where the device
-takes it and where the figure that it would change is the one that is poor.
-"""
+"""The three things that take most of the time, why, and what the measurements suggest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from search.labels import seconds, size
-from search.profiling.record import OTHER, BatchRow, Bottleneck, Figure, Part, Stage
-from tts.compilation import GRAPHED
-from tts.device import DeviceCaps
-from tts.options import STATIC, Options
-from tts.validity import canonical, refusal
+from search.labels import seconds
+from search.profiling.advice import BUSY, NEAR, Findings, fewer_bytes, on_batch, on_step
+from search.profiling.record import OTHER, Bottleneck
 
 N_NAMED = 3
 LEAST_SHARE = 0.005
-# Below it the GPU waits for the host more than it works.
-BUSY = 0.5
-# Above it a step is as near its floor as kernels come in practice.
-NEAR = 0.6
-# With less of a step in matrix products it is the calls around them that cost.
-PRODUCTS = 0.6
-WORTH = 1.3  # times the throughput
 _LAYERS = "layers"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the words are chosen by.
-
-    Args:
-        options: Canonical.
-        caps: Of the device.
-        stages: Of the whole calls.
-        parts: With shares of the whole call.
-        figures: By dotted name.
-        batches: By batch size.
-        bound: ``memory``, ``arithmetic`` or "" where the step is not told.
-    """
-
-    options: Options
-    caps: DeviceCaps
-    stages: Sequence[Stage]
-    parts: Sequence[Part]
-    figures: Mapping[str, Figure]
-    batches: Sequence[BatchRow] = ()
-    bound: str = ""
-
-    def value(self, name: str) -> float | None:
-        """Return a figure's number, or None where there is none."""
-        figure = self.figures.get(name)
-        return None if figure is None else figure.value
-
-    def median_s(self, stage: str) -> float:
-        """Return a stage's seconds."""
-        return next(s.seconds.p50 for s in self.stages if s.name == stage)
 
 
 def name_bottlenecks(found: Findings) -> tuple[Bottleneck, ...]:
@@ -86,14 +38,16 @@ def _pieces(found: Findings) -> dict[str, float]:
 def _decode(found: Findings, name: str, share: float) -> Bottleneck:
     what = "The decoder's layers take" if name == _LAYERS else "Decoding takes"
     words = f"{what} {share:.0%} of the call{_steps(found)}. {_why(found)}"
-    return _bottleneck(name, share, words, [*_decode_advice(found), *_batch_advice(found)])
+    return _bottleneck(name, share, words, [*on_step(found), *on_batch(found)])
 
 
 def _steps(found: Findings) -> str:
     step, tokens = found.value("step.time"), found.value("tokens")
     if step is None or not tokens:
         return ""
-    return f" ({tokens:.0f} tokens, {seconds(step)} a step)"
+    n = found.options.batch_size
+    each = f"{seconds(step)} a step" if n == 1 else f"{seconds(step)} a step of all {n} sentences"
+    return f" ({tokens:.0f} tokens, {each})"
 
 
 def _why(found: Findings) -> str:
@@ -101,6 +55,11 @@ def _why(found: Findings) -> str:
     busy, roofline = found.value("step.gpu_busy"), found.value("step.roofline")
     if roofline is None:
         return "What limits a step is not known."
+    if found.is_disturbed:
+        return (
+            f"This process had only {found.value('cpu.cores_busy'):.0%} of a core, so what limits "
+            "a step is not told: profile it again on a quiet machine."
+        )
     if busy is not None and busy < BUSY:
         return (
             f"The GPU works {busy:.0%} of a step and waits for the host the rest of it: "
@@ -108,6 +67,8 @@ def _why(found: Findings) -> str:
             f"{found.value('step.kernels'):.0f} kernels."
         )
     what = f"what bounds it is the {found.bound}"
+    if roofline > 1 and found.bound == "arithmetic":
+        return f"It multiplies faster than the product that was measured ({what})."
     if roofline > 1:
         return f"It reads faster than the memory is copied ({what}): the weights stay in a cache."
     if roofline >= NEAR:
@@ -119,104 +80,14 @@ def _why(found: Findings) -> str:
     return f"It runs at {roofline:.0%} of the roofline ({what}), far from its floor.{calls}"
 
 
-def _decode_advice(found: Findings) -> Iterator[str]:
-    busy, roofline = found.value("step.gpu_busy"), found.value("step.roofline")
-    if roofline is None:
-        return
-    if busy is not None and busy < BUSY:
-        if found.options.compile not in GRAPHED:
-            yield from _graphs(found, "one graph instead of many launches")
-        return
-    if roofline < NEAR:
-        yield from _fewer_calls(found)
-    if roofline >= NEAR:
-        yield from _fewer_bytes(found)
-
-
-def _fewer_calls(found: Findings) -> Iterator[str]:
-    """Far from the floor, on a device that is not kept waiting, it is how the work is cut."""
-    products, options = found.value("step.products"), found.options
-    if found.caps.type == "cuda":
-        yield from _graphs(found, "fewer, wider kernels")
-    if products is None:
-        return
-    if products < PRODUCTS and options.compile == "none":
-        layout = {} if options.kv_cache in STATIC else {"kv_cache": "static"}
-        yield from _if_valid(found, "fewer, longer operators", compile="default", **layout)
-    multiplies_bf16 = {"avx512_bf16", "amx"} & set(found.caps.cpu_flags)
-    if products >= PRODUCTS and options.precision == "fp32" and multiplies_bf16:
-        yield from _if_valid(found, "this CPU multiplies it by itself", precision="bf16")
-
-
-def _graphs(found: Findings, why: str) -> Iterator[str]:
-    """Name the ways to run a step as few kernels in one graph that are not what ran."""
-    layout = {} if found.options.kv_cache in STATIC else {"kv_cache": "static"}
-    if found.options.compile not in GRAPHED:
-        yield from _if_valid(found, why, compile="reduce-overhead", **layout)
-    yield from _if_valid(found, why, compile="fused", **layout)
-
-
-def _fewer_bytes(found: Findings) -> Iterator[str]:
-    """Near the floor only less work helps."""
-    if found.bound == "arithmetic":
-        if found.value("step.lanes") != found.value("step.rows"):
-            yield "cfg_weight=1 halves the rows: no guidance, so listen to what that costs"
-        return
-    weights, cache = found.value("step.weights") or 0.0, found.value("step.cache") or 0.0
-    if weights >= cache:
-        read = f"{size(weights)} of weights are read a step"
-        if found.options.precision in ("fp32", "tf32"):
-            yield from _if_valid(found, f"{read}: half of it", precision="bf16")
-        elif found.options.quantization == "none":
-            yield from _if_valid(found, f"{read}: half of it", quantization="int8_weight_only")
-    elif "int8" not in found.options.kv_cache:
-        yield from _if_valid(
-            found, f"{size(cache)} of keys and values are read a step", kv_cache="static_int8"
-        )
-
-
-def _if_valid(found: Findings, why: str, **changes: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield the advice if the device takes it and it is not what ran already."""
-    before = canonical(found.options, found.caps)
-    after = canonical(replace(before, **changes), found.caps)
-    if after == before or refusal(after, found.caps) is not None:
-        return
-    new = [f"{k}={getattr(after, k)}" for k in changes if getattr(after, k) != getattr(before, k)]
-    yield f"{' with '.join(new)} ({why})"
-
-
-def _batch_advice(found: Findings) -> Iterator[str]:
-    """Name the batch size whose measured throughput is best, if no spread explains the gain."""
-    rows = {r.batch_size: r for r in found.batches if r.samples_per_s.value and r.latency.value}
-    now = rows.get(found.options.batch_size)
-    if now is None:
-        return
-    best = max(rows.values(), key=lambda r: r.samples_per_s.value or 0.0)
-    gain = (best.samples_per_s.value or 0.0) / (now.samples_per_s.value or 1.0)
-    # More at once in less time is no batch's doing: the machine was another one by then.
-    later = (best.latency.value or 0.0) / (now.latency.value or 1.0)
-    slowest, fastest = _end(best.latency, "high"), _end(now.latency, "low")
-    least = best.batch_size / slowest / (now.batch_size / fastest)
-    if best.batch_size > now.batch_size and least >= WORTH and later >= 1:
-        yield (
-            f"batch_size={best.batch_size} for throughput: {gain:.1f} times the sentences per "
-            f"second, each after {later:.1f} times the latency (measured)"
-        )
-
-
-def _end(figure: Figure, name: str) -> float:
-    """Return the smallest or the largest sample, or the only one."""
-    end = getattr(figure, name)
-    return float(figure.value or 0.0) if end is None else float(end)
-
-
 def _head(found: Findings, name: str, share: float) -> Bottleneck:
     words = (
         f"The output head takes {share:.0%} of the call: every step scores the whole vocabulary."
     )
     roofline = found.value("step.roofline")
-    advice = list(_fewer_bytes(found)) if roofline is not None and roofline >= NEAR else []
-    return _bottleneck(name, share, words, [*advice, *_batch_advice(found)])
+    is_near = roofline is not None and roofline >= NEAR and not found.is_disturbed
+    advice = list(fewer_bytes(found)) if is_near else []
+    return _bottleneck(name, share, words, [*advice, *on_batch(found)])
 
 
 def _sampling(found: Findings, name: str, share: float) -> Bottleneck:
@@ -224,7 +95,7 @@ def _sampling(found: Findings, name: str, share: float) -> Bottleneck:
     within = share / next(s.share for s in found.stages if s.name == "decode")
     spent = f" ({seconds(each * within)} a token)" if each is not None else ""
     words = f"Sampling takes {share:.0%} of the call{spent}: drawing a token from the scores."
-    return _bottleneck(name, share, words, list(_batch_advice(found)))
+    return _bottleneck(name, share, words, list(on_batch(found)))
 
 
 def _vocoder(found: Findings, name: str, share: float) -> Bottleneck:
@@ -233,19 +104,20 @@ def _vocoder(found: Findings, name: str, share: float) -> Bottleneck:
     words = f"The vocoder takes {share:.0%} of the call{said}."
     first, whole = found.value("ttfa"), found.value("latency.p50")
     advice = []
-    if first is not None and whole is not None and first < whole / 2:
+    is_alone = found.options.batch_size == 1  # a stream is of one sentence
+    if is_alone and first is not None and whole is not None and first < whole / 2:
         advice.append(
             f"stream: the first sound is there after {seconds(first)} instead of {seconds(whole)} "
             "(measured)"
         )
-    return _bottleneck(name, share, words, [*advice, *_batch_advice(found)])
+    return _bottleneck(name, share, words, [*advice, *on_batch(found)])
 
 
 def _prefill(found: Findings, name: str, share: float) -> Bottleneck:
     step = found.value("step.time")
     like = f", as long as {found.median_s(name) / step:.1f} decode steps" if step else ""
     words = f"Prefill takes {share:.0%} of the call{like}: one pass over the whole text."
-    return _bottleneck(name, share, words, list(_batch_advice(found)))
+    return _bottleneck(name, share, words, list(on_batch(found)))
 
 
 def _text(found: Findings, name: str, share: float) -> Bottleneck:
@@ -263,7 +135,7 @@ def _other(found: Findings, name: str, share: float) -> Bottleneck:
 def _unknown_stage(found: Findings, name: str, share: float) -> Bottleneck:
     spent = seconds(found.median_s(name))
     words = f"The stage {name!r} of this model takes {share:.0%} of the call ({spent})."
-    return _bottleneck(name, share, words, list(_batch_advice(found)))
+    return _bottleneck(name, share, words, list(on_batch(found)))
 
 
 def _bottleneck(name: str, share: float, words: str, advice: Sequence[str]) -> Bottleneck:

@@ -7,6 +7,20 @@ from search.profiling.record import Profile
 from search.profiling.sheet import where
 
 _LONGEST = 6000
+# What a sweep tells of a trial, by the name that it has there.
+_AS_SWEEPS = {
+    "latency.p50": "latency_p50_s",
+    "latency.p95": "latency_p95_s",
+    "ttfa": "ttfa_p50_s",
+    "samples_per_s": "throughput_samples_per_s",
+    "audio_s_per_s": "throughput_audio_s_per_s",
+    "memory.peak": "peak_memory_bytes",
+    "load": "load_s",
+}
+_SUFFIXES = {
+    "s": "_s", "B": "_bytes", "B/s": "_bytes_per_s", "FLOP": "_flop", "FLOP/s": "_flop_per_s",
+    "FLOP/B": "_flop_per_byte", "share": "_share", "%": "_pct", "W": "_w", "MHz": "_mhz",
+}  # fmt: skip
 
 
 def params(profile: Profile) -> dict[str, str]:
@@ -17,7 +31,8 @@ def params(profile: Profile) -> dict[str, str]:
 
 def metrics(profile: Profile) -> list[tuple[str, float, int]]:
     """Return (key, value, step): what is known, the raw samples and the batch sizes as steps."""
-    found = [(k, f.value, 0) for k, f in profile.figures.items() if f.value is not None]
+    figures = profile.figures.items()
+    found = [(_key(k, f.unit), f.value, 0) for k, f in figures if f.value is not None]
     found += [("samples/latency_s", v, i) for i, v in enumerate(profile.latency.samples)]
     for stage in profile.stages:
         found.append((f"stage/{stage.name}_share", stage.share, 0))
@@ -41,6 +56,11 @@ def tags(profile: Profile) -> dict[str, str]:
     for i, bottleneck in enumerate(profile.bottlenecks, start=1):
         said[f"bottleneck.{i}"] = " ".join([bottleneck.words, *bottleneck.advice])
     return {key: value[:_LONGEST] for key, value in said.items()}
+
+
+def _key(name: str, unit: str) -> str:
+    """Name a figure with its unit, as sweeps do."""
+    return _AS_SWEEPS.get(name) or name + _SUFFIXES.get(unit, "")
 
 
 def _safe(name: str) -> str:

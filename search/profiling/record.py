@@ -24,7 +24,7 @@ class Figure:
 
     Args:
         value: The number; finite, or None.
-        unit: Such as ``s``, ``B``, ``B/s``, ``FLOP/s`` or "" for a share or a count.
+        unit: Such as ``s``, ``B``, ``B/s``, ``FLOP/s`` ``share`` for one of 1 or "" for a count.
         low: The smallest sample behind it, where there are several.
         high: The largest.
         unknown: Why there is no number.
@@ -172,7 +172,7 @@ class Profile:
     def to_mapping(self) -> dict[str, Any]:
         """Return plain nested values."""
         values = asdict(self)
-        values["latency"] = {**_measured(self.latency), "p95_s": self.latency.p95}
+        values["latency"] = {**_measured(self.latency), "p95_s": self.value("latency.p95")}
         values["stages"] = [
             {"name": s.name, "share": s.share, **_measured(s.seconds)} for s in self.stages
         ]

@@ -37,7 +37,7 @@ _NAMES = {
     "memory.weights_computed": "weights, computed",
     "memory.weights_seen": "weights, of the tensors there",
     "memory.weights_allocated": "weights, as the GPU's allocator grew",
-    "memory.cache_slots": "KV cache: entries a row has room for",
+    "memory.cache_slots": "KV cache: entries a row has room for, if it grows early in a sentence",
     "memory.cache_computed": "KV cache, computed",
     "memory.cache_seen": "KV cache, of the tensors there",
     "memory.peak": "peak while speaking",
@@ -78,8 +78,10 @@ def sheets(profile: Profile) -> list[Sheet]:
 def headline(profile: Profile) -> str:
     """Say in a line how fast it is."""
     words = [f"latency {write(profile.figures['latency.p50'])}"]
+    is_alone = profile.options.get("batch_size", 1) == 1
+    first = "first audio {}" if is_alone else "first audio of one sentence alone {}"
     named = {
-        "ttfa": "first audio {}", "audio": "{} of audio", "rtf": "RTF {}",
+        "ttfa": first, "audio": "{} of audio", "rtf": "RTF {}",
         "tokens_per_s": "{} tokens/s", "samples_per_s": "{} sentences/s",
     }  # fmt: skip
     for name, form in named.items():
@@ -131,8 +133,17 @@ def _stages(profile: Profile) -> Sheet:
         heading="Where the time goes",
         columns=("stage", "median", "spread", "share"),
         rows=tuple(rows),
-        remark=f"{profile.latency.n} calls, from warm; the stages add up to the call",
+        remark=f"{profile.latency.n} calls, from warm; the stages add up to the call{_how(parts)}",
     )
+
+
+def _how(parts: Mapping[str, list[Part]]) -> str:
+    """Say that parts of stages are not timed in the calls."""
+    hows: dict[str, list[str]] = {}
+    for part in (p for stage, found in parts.items() if stage for p in found):
+        if part.share.value is not None:
+            hows.setdefault(part.how, []).append(part.name)
+    return "".join(f"; {', '.join(names)}: {how}" for how, names in hows.items())
 
 
 def _part(part: Part, prefix: str) -> tuple[str, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from evaluation.roofline import Roofline, measure_copy, measure_product
 from evaluation.timing import Measurement, measure
 from search.profiling import trace
+from search.profiling.ceilings import Found, hold_against, measure_ceilings
 from search.profiling.record import NOT_ON_CPU, Figure, Part, figure_of, unknown
 from search.profiling.subject import Subject
 from search.profiling.trace import Span, Trace
@@ -25,6 +24,10 @@ LARGEST_TRACE_BYTES = 64 * 2**20
 # More than so many kernels in a call would take longer to trace than anyone waits.
 _MOST_KERNELS = 200_000
 UNTOLD = "this model does not tell its decode step (decoding)"
+STATIC_ONLY = (
+    "the step that was taken apart is a static batch's: of one whose rows are refilled, as here, "
+    "time, launches, cache and shares within decode may differ"
+)
 _STEP_FIGURES = {
     "step.time": "s", "step.rows": "", "step.lanes": "", "step.live": "", "step.weights": "B",
     "step.cache": "B", "step.flops": "FLOP", "step.intensity": "FLOP/B", "step.bandwidth": "B/s",
@@ -35,16 +38,6 @@ _STEP_FIGURES = {
 _HELD_FIGURES = (
     "memory.weights_computed", "memory.weights_seen", "memory.cache_computed", "memory.cache_seen",
 )  # fmt: skip
-
-
-@dataclass(kw_only=True)
-class Found:
-    """What was told of the step and of memory, and the parts of stages."""
-
-    figures: dict[str, Figure]
-    parts: list[Part] = field(default_factory=list)
-    bound: str = ""
-    notes: list[str] = field(default_factory=list)
 
 
 def examine(subject: Subject, repeats: int, call_s: float, folder: Path) -> Found:
@@ -59,11 +52,13 @@ def examine(subject: Subject, repeats: int, call_s: float, folder: Path) -> Foun
     voice = subject.synthesizer
     if not isinstance(voice, Profiled):
         return _closed(subject, folder)
-    decoding = voice.decoding(subject.utterances)
+    decoding = voice.decoding(subject.utterances())
     seconds, cost = _time(subject, decoding, repeats)
     found = Found(figures=_cost_figures(seconds, cost))
+    if subject.options.batching == "continuous":
+        found.notes.append(STATIC_ONLY)
     found.figures |= _held(subject, decoding)
-    _against_ceilings(subject, cost, seconds.p50, found)
+    hold_against(subject, cost, seconds.p50, found)
     traced = _record(subject, decoding, folder / TRACE)
     _read(traced, seconds.p50, found, is_cuda=subject.is_cuda)
     found.parts.append(_copies(subject, found, call_s, folder))
@@ -75,7 +70,9 @@ def _closed(subject: Subject, folder: Path) -> Found:
     found = Found(figures={name: unknown(UNTOLD, unit) for name, unit in _STEP_FIGURES.items()})
     found.figures |= {name: unknown(UNTOLD, "B") for name in _HELD_FIGURES}
     found.figures |= {"memory.weights_allocated": _allocated(subject)}
-    _ceilings(subject, str(DTYPES[subject.options.precision]).removeprefix("torch."), found)
+    measure_ceilings(
+        subject, str(DTYPES[subject.options.precision]).removeprefix("torch."), "", found
+    )
     path = folder / TRACE
     with _profiler(subject) as profiler, record_function("call"):
         subject.speak()
@@ -143,38 +140,6 @@ def _allocated(subject: Subject) -> Figure:
     if not subject.is_cuda:
         return unknown(NOT_ON_CPU, "B")
     return Figure(value=subject.allocated_bytes, unit="B")
-
-
-def _ceilings(subject: Subject, dtype: str, found: Found) -> tuple[float, float]:
-    device = subject.caps.torch_name
-    copied = measure_copy(device, synchronise=subject.synchronise)
-    multiplied = measure_product(device, dtype, synchronise=subject.synchronise)
-    for name, ceiling in (("bandwidth", copied), ("arithmetic", multiplied)):
-        low, unit = min(ceiling.rates.samples), ceiling.rates.unit
-        found.figures[f"ceiling.{name}"] = Figure(
-            value=ceiling.best, unit=unit, low=low, high=ceiling.best
-        )
-        found.notes.append(f"ceiling of {name}: the best of {ceiling.rates.n}, {ceiling.how}")
-    return copied.best, multiplied.best
-
-
-def _against_ceilings(subject: Subject, cost: StepCost, seconds: float, found: Found) -> None:
-    bandwidth, arithmetic = _ceilings(subject, cost.dtype, found)
-    roofline = Roofline(
-        n_bytes=cost.total_bytes, flops=cost.flops, seconds=seconds, bytes_per_s=bandwidth,
-        flops_per_s=arithmetic,
-    )  # fmt: skip
-    found.bound = roofline.bound
-    found.figures |= {
-        "step.bandwidth": Figure(value=roofline.achieved_bytes_per_s, unit="B/s"),
-        "step.arithmetic": Figure(value=roofline.achieved_flops_per_s, unit="FLOP/s"),
-        "step.floor": Figure(value=roofline.floor_s, unit="s"),
-        "step.roofline": Figure(value=roofline.share, unit="share"),
-    }
-    if roofline.share > 1:
-        found.notes.append(
-            "the step is faster than the memory's ceiling allows: what it reads stays in a cache"
-        )
 
 
 def _profiler(subject: Subject, *, only_gpu: bool = False) -> profile:
@@ -249,7 +214,8 @@ def _part(traced: Trace, name: str, stage: str, whole: str, found: Found, *, is_
             name=name, stage=stage, share=unknown("it was not seen in the trace", "share"), how=""
         )
     part = sum(traced.kernels(inside)) if by_gpu else sum(span.seconds for span in inside)
-    how = "by the GPU's time in the trace" if by_gpu else "by the host's time in the trace"
+    whose = "the GPU's" if by_gpu else "the host's"
+    how = f"by {whose} time in the trace of {N_TRACED} steps and a prefill"
     return Part(name=name, stage=stage, share=Figure(value=part / total, unit="share"), how=how)
 
 

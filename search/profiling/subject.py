@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from evaluation import resident
 from evaluation.telemetry import Telemetry
-from evaluation.timing import Measurement, measure, quantile
+from evaluation.timing import Measurement, measure
 from search.benchmark import FIRST_SEED
+from search.profiling.rates import rates
 from search.profiling.record import NOT_ON_CPU, Figure, figure_of, unknown
 from tts.build import build
 from tts.device import DeviceCaps
 from tts.options import Options
 from tts.types import Audio, Built, Synthesizer, Utterance
+from tts.validity import canonical
 
 WARM_UP = 2
 _OBSERVED_S = 2.0  # NVML averages over up to a second
@@ -32,12 +36,12 @@ class Plan:
 
     Args:
         model: As in ``tts.build.build``.
-        options: What to run it with.
+        options: What to run it with; each batch size has a canonical form of its own.
         device: As in ``tts.build.build``.
-        texts: What a batch speaks, in turn.
+        texts: What the batches speak, in turn.
         seed: Of the first utterance.
         threads: CPU threads of one operation; 0 leaves it to torch.
-        repeats: Timed calls.
+        repeats: Timed calls, more where that leaves a text out.
         batch_sizes: Which to try; None doubles them while memory and time last.
         seconds: Time for the batch sizes.
     """
@@ -52,12 +56,16 @@ class Plan:
     batch_sizes: tuple[int, ...] | None = None
     seconds: float = 60.0
 
-    def utterances(self, batch_size: int) -> list[Utterance]:
-        """Return a batch, the same each time: a spread is then the machine's."""
-        texts = self.texts
+    def n_turns(self, batch_size: int) -> int:
+        """Return after how many batches every text was spoken equally often."""
+        return len(self.texts) // math.gcd(len(self.texts), batch_size)
+
+    def utterances(self, batch_size: int, turn: int = 0) -> list[Utterance]:
+        """Return the batch of one turn; after ``n_turns`` they come again, for the same work."""
+        texts, first = self.texts, turn % self.n_turns(batch_size) * batch_size
         return [
             Utterance(id=f"profile-{i}", text=texts[i % len(texts)], seed=self.seed + i)
-            for i in range(batch_size)
+            for i in range(first, first + batch_size)
         ]
 
 
@@ -68,7 +76,7 @@ class Calls:
     Args:
         latency: Seconds of each.
         told: Of each, seconds by stage.
-        audios: What the last one said.
+        audios: What all of them said.
         figures: Rates, memory, and what the devices did meanwhile.
     """
 
@@ -88,17 +96,14 @@ class Subject:
     """
 
     def __init__(self, plan: Plan, caps: DeviceCaps, batch_size: int | None = None) -> None:
-        from dataclasses import replace
-
         self.plan, self.caps = plan, caps
-        self.options = plan.options
-        if batch_size is not None:
-            self.options = replace(plan.options, batch_size=batch_size)
+        self.batch_size = plan.options.batch_size if batch_size is None else batch_size
+        self.n_turns = plan.n_turns(self.batch_size)
+        self.options = canonical(replace(plan.options, batch_size=self.batch_size), caps)
         self.is_cuda = caps.type == "cuda"
         before = self._allocated()
         self.built: Built = build(plan.model, self.options, caps.torch_name)
         self.allocated_bytes = self._allocated() - before
-        self.utterances = plan.utterances(self.options.batch_size)
 
     @property
     def synthesizer(self) -> Synthesizer:
@@ -110,33 +115,40 @@ class Subject:
         if self.is_cuda:
             torch.cuda.synchronize(self.caps.torch_name)
 
-    def speak(self) -> list[Audio]:
-        """Speak the batch once."""
-        return self.synthesizer.synthesize(self.utterances)
+    def utterances(self, turn: int = 0) -> list[Utterance]:
+        """Return the batch of one turn."""
+        return self.plan.utterances(self.batch_size, turn)
+
+    def speak(self, turn: int = 0) -> list[Audio]:
+        """Speak one turn's batch."""
+        return self.synthesizer.synthesize(self.utterances(turn))
 
     def warm_up(self, turns: int = WARM_UP) -> None:
-        """Compile, capture, and touch what the timed calls touch."""
-        for _ in range(turns):
-            self.speak()
+        """Compile, capture, and touch what the timed calls touch: every text."""
+        for turn in range(max(turns, self.n_turns)):
+            self.speak(turn)
         self.synchronise()
 
     def time_calls(self, repeats: int) -> Calls:
-        """Time whole calls and keep what the model tells of each."""
+        """Time whole calls, of every text equally many, and keep what the model tells of each."""
+        repeats = self.n_turns * math.ceil(repeats / self.n_turns)
+        turns = itertools.count()
         told: list[Mapping[str, float]] = []
         audios: list[Audio] = []
 
         def keep(found: list[Audio]) -> None:
-            audios[:] = found
+            audios.extend(found)
             told.append(self._stats())
 
         with self._peak() as peak:
             began, worked = time.perf_counter(), time.process_time()
             latency = measure(
-                self.speak, repeats=repeats, warmup=0, synchronise=self.synchronise, on_result=keep
-            )
+                lambda: self.speak(next(turns)),
+                repeats=repeats, warmup=0, synchronise=self.synchronise, on_result=keep,
+            )  # fmt: skip
             cores = (time.process_time() - worked) / (time.perf_counter() - began)
         figures = {
-            **_rates(latency, audios), "memory.peak": peak[0], "cpu.cores_busy": Figure(value=cores)
+            **rates(latency, audios), "memory.peak": peak[0], "cpu.cores_busy": Figure(value=cores)
         }  # fmt: skip
         return Calls(latency=latency, told=told, audios=tuple(audios), figures=figures)
 
@@ -151,8 +163,10 @@ class Subject:
             return {name: unknown(NOT_ON_CPU, unit) for name, unit in names.values()}
         with Telemetry(self.caps.torch_name) as telemetry:
             until = time.perf_counter() + _OBSERVED_S
-            while time.perf_counter() < until:
-                self.speak()
+            for turn in itertools.count():
+                self.speak(turn)
+                if time.perf_counter() >= until:
+                    break
             self.synchronise()
         seen, absent = telemetry.result(), telemetry.absent or "NVML does not tell it here"
         return {
@@ -161,10 +175,11 @@ class Subject:
         }
 
     def time_first_audio(self, repeats: int) -> Figure:
-        """Time the first chunk of a stream, after one that is not timed."""
+        """Time the first chunk of one sentence's stream, after one that is not timed."""
+        turns = itertools.count()
 
         def first() -> None:
-            stream = self.synthesizer.stream(self.utterances[0])
+            stream = self.synthesizer.stream(self.utterances(next(turns))[0])
             next(stream)
             close = getattr(stream, "close", None)
             if close is not None:
@@ -172,8 +187,10 @@ class Subject:
 
         try:
             found = measure(first, repeats=repeats, warmup=1, synchronise=self.synchronise)
-        except Exception as error:  # noqa: BLE001 - a model need not stream
+        except (NotImplementedError, AttributeError) as error:
             return unknown(f"it does not stream: {type(error).__name__}: {error}", "s")
+        except Exception as error:  # noqa: BLE001 - the rest of the profile does not need it
+            return unknown(f"its stream failed: {type(error).__name__}: {error}", "s")
         return figure_of(found)
 
     def applied(self) -> dict[str, str]:
@@ -212,22 +229,3 @@ class Subject:
             found.append(unknown("this system does not tell a peak of its own for a call", "B"))
         else:
             found.append(Figure(value=float(value), unit="B"))
-
-
-def _rates(latency: Measurement, audios: Sequence[Audio]) -> dict[str, Figure]:
-    """Return what follows from the audio made in the time taken; each call made the same."""
-    p50, audio_s = latency.p50, sum(audio.duration_s for audio in audios)
-    n_tokens = sum(audio.n_tokens for audio in audios)
-    silent = unknown("nothing was said")
-    return {
-        "latency.p50": figure_of(latency),
-        "latency.p95": Figure(value=quantile(latency.samples, 0.95), unit="s"),
-        "audio": Figure(value=audio_s, unit="s"),
-        "rtf": Figure(value=p50 / audio_s) if audio_s else silent,
-        "samples_per_s": Figure(value=len(audios) / p50, unit="1/s"),
-        "audio_s_per_s": Figure(value=audio_s / p50),
-        "tokens": Figure(value=float(n_tokens)) if n_tokens else unknown("it tells no tokens"),
-        "tokens_per_s": Figure(value=n_tokens / p50, unit="1/s")
-        if n_tokens
-        else unknown("it tells no tokens"),
-    }

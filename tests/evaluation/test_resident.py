@@ -38,3 +38,29 @@ def test_what_nobody_tells_is_not_zero(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert resident.resident_bytes() is None
     assert resident.peak_bytes() is None
     assert resident.forget_peak() is False
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with 8 GiB available of which few are free."""
+    (tmp_path / "meminfo").write_text("MemFree: 1024 kB\nMemAvailable: 8388608 kB\n")
+    monkeypatch.setattr(resident, "_MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(resident, "_GROUP", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(None, 2**33), ("max", 2**33), (str(2**32), 3 * 2**30), ("1", 0)]
+)
+def test_what_is_available_is_the_machines_or_the_groups(
+    told: Path, limit: str | None, expected: int
+) -> None:
+    if limit is not None:
+        (told / "memory.max").write_text(f"{limit}\n")
+        (told / "memory.current").write_text(f"{2**30}\n")
+    assert resident.available_bytes() == expected
+
+
+def test_a_system_that_tells_nothing_available(told: Path) -> None:
+    (told / "meminfo").unlink()
+    assert resident.available_bytes() is None

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from evaluation.roofline import Roofline, measure_copy, measure_product
+from evaluation.roofline import Roofline, TooLittleMemoryError, measure_copy, measure_product
 
 
 class Clock:
@@ -104,6 +104,12 @@ def test_the_width_stops_growing_where_a_product_takes_long() -> None:
 
     found = measure_product("cpu", "float32", clock=slow)
     assert found.how == "256 x 256 products in float32"
+
+
+def test_a_copy_that_a_cache_could_hold_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.resident.available_bytes", lambda: 2**30)
+    with pytest.raises(TooLittleMemoryError, match="51 MiB may be copied"):
+        measure_copy("cpu")
 
 
 def test_this_machine_has_ceilings() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.timing import Measurement
-from search.profiling.bottlenecks import Findings
+from search.profiling.advice import Findings
 from search.profiling.record import (
     NOT_ON_CPU,
     BatchRow,

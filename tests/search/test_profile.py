@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from search.commands import profile as command
 from search.config import load_config
 from search.export import export
 from search.profiling import measure
-from search.profiling.record import Profile
-from search.profiling.subject import Plan
+from search.profiling.record import Part, Profile, stages_of
+from search.profiling.subject import Plan, Subject
 from tests.search import profile_fixtures
 from tests.search import record_fixtures as fixtures
 from tests.search.command_line import ROOM, Capture, Row
+from tts.device import probe
 from tts.options import Options
+from tts.types import Audio, AudioChunk, Utterance
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 FILES = ["profile.html", "profile.json", "trace.json"]
@@ -36,6 +39,7 @@ TABLE: list[Row] = [
     (["profile", *NEW, "--seconds", "nan"], 2, "", "give a time of 0 or more"),
     (["profile", *NEW, "--batches", "1,two"], 2, "", "write different whole numbers"),
     (["profile", *NEW, "--batches", "0,1"], 2, "", "write different whole numbers"),
+    (["profile", *NEW, "--batches", "²"], 2, "", "write different whole numbers"),
     (["profile", *NEW, "--batches", "2,2"], 2, "", "write different whole numbers"),
     (["profile", "TMP/none.yaml", *NEW], 2, "", "none.yaml: cannot be read"),
     (["profile", "TMP/odd.yaml", *NEW], 2, "", "odd.yaml:5: baseline.precision"),
@@ -123,6 +127,17 @@ def test_a_winner_is_profiled_as_it_was_exported(tmp_path: Path, asked: list[Pla
     assert plan.texts == ("a", "b")
 
 
+def test_a_winner_is_profiled_as_it_was_measured(tmp_path: Path, asked: list[Plan]) -> None:
+    texts = ["Hello there.", "Good morning."]
+    measured = {"repeats": 7, "warmup": 1, "threads": 2, "texts": texts}
+    config = {"model": "embedded", "measure": measured}
+    export(fixtures.result(), tmp_path / "won", config=config)
+    assert run(tmp_path, "--winner", str(tmp_path / "won" / "winner.yaml")) == 0
+    assert (asked[0].texts, asked[0].threads) == (tuple(texts), 2)
+    (tmp_path / "won" / "config.json").write_text('{"measure": {"texts": 3}}', encoding="utf-8")
+    assert run(tmp_path, "--force", "--winner", str(tmp_path / "won")) == 2
+
+
 def test_json_alone_is_printed_for_programs(
     tmp_path: Path, asked: list[Plan], capsys: Capture
 ) -> None:
@@ -183,6 +198,62 @@ def test_a_model_that_tells_nothing_is_said_to(tmp_path: Path, monkeypatch: Any)
     assert found.figures["ceiling.bandwidth"].value
     assert [row.batch_size for row in found.batches] == [1, 2]
     assert (tmp_path / "trace.json").is_file()
+
+
+def test_every_text_is_spoken_equally_often(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401
+    monkeypatch.setattr("evaluation.roofline._COPY_BYTES", {"cpu": 2**22})
+    monkeypatch.setattr("evaluation.roofline._PRODUCT_WIDTH", {"cpu": 256})
+    plan = Plan(
+        model=FAKE, options=Options(), device="cpu", texts=("Hello.", "A longer one.", "Third."),
+        repeats=2, batch_sizes=(1, 2),
+    )  # fmt: skip
+    subject = Subject(plan, probe("cpu"), 2)
+    said: list[str] = []
+    speak = subject.synthesizer.synthesize
+
+    def spy(utterances: Sequence[Utterance]) -> list[Audio]:
+        said.extend(utterance.text for utterance in utterances)
+        return speak(utterances)
+
+    monkeypatch.setattr(subject.synthesizer, "synthesize", spy)
+    subject.warm_up(1)
+    assert set(said) == set(plan.texts)
+    said.clear()
+    calls = subject.time_calls(2)
+    assert {text: said.count(text) for text in plan.texts} == dict.fromkeys(plan.texts, 2)
+    assert calls.latency.n == 3
+    seconds = sum(audio.duration_s for audio in calls.audios)
+    assert calls.figures["audio"].value == pytest.approx(seconds / 3)
+    assert calls.figures["rtf"].value == pytest.approx(sum(calls.latency.samples) / seconds)
+    assert calls.figures["latency.p95"].unknown == "3 calls are too few for it: 20"
+
+
+def test_a_stream_that_fails_is_not_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(model=FAKE, options=Options(), device="cpu", texts=("Hello.",))
+    subject = Subject(plan, probe("cpu"))
+
+    def failing(utterance: Utterance) -> Iterator[AudioChunk]:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(subject.synthesizer, "stream", failing)
+    assert subject.time_first_audio(2).unknown == "its stream failed: RuntimeError: no room"
+
+
+def test_options_stay_as_given_for_the_batch_sizes() -> None:
+    """Continuous batching at one sentence is static; at eight it is what was asked for."""
+    plan = Plan(
+        model=FAKE, options=Options(batching="continuous", kv_cache="static"), device="cpu",
+        texts=("Hello.",),
+    )  # fmt: skip
+    assert Subject(plan, probe("cpu")).options.batching == "static"
+    assert Subject(plan, probe("cpu"), 8).options.batching == "continuous"
+
+
+def test_a_share_of_a_stage_is_none_of_the_call() -> None:
+    part = Part(name="embed", stage="prefill", share=profile_fixtures.share(0.5), how="")
+    assert measure._of_the_call(part, ()).share.unknown == "its stage is not told"
+    stages = stages_of(profile_fixtures.LATENCY, [profile_fixtures.TOLD] * 2)
+    assert measure._of_the_call(part, stages).share.value == pytest.approx(0.045)
 
 
 @pytest.fixture(scope="module")
@@ -247,13 +318,14 @@ def test_mlflow_has_it_as_a_run_of_its_own(real: Path) -> None:
 
     client = MlflowClient(tracking_uri=database_uri(real / "mlruns"))
     experiment = client.get_experiment_by_name(PROFILES)
+    assert experiment is not None
     (told,) = client.search_runs([experiment.experiment_id])
     assert told.info.status == "FINISHED"
     assert told.info.run_name == "fp32 eager dynamic b1"
     assert told.data.tags["mosgate.role"] == "profile"
     assert told.data.params["kv_cache"] == "dynamic"
-    assert told.data.metrics["step.roofline"] > 0
-    assert "gpu.power" not in told.data.metrics
+    assert told.data.metrics["step.roofline_share"] > 0
+    assert "gpu.power_w" not in told.data.metrics
     assert sorted(a.path for a in client.list_artifacts(told.info.run_id)) == FILES
     history = client.get_metric_history(told.info.run_id, "batch/latency_s")
     assert sorted(metric.step for metric in history) == [1, 2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.timing import Measurement
-from search.profiling.batches import Batches, try_sizes
+from search.profiling.batches import Batches, _room, try_sizes
 from search.profiling.record import Figure
 from search.profiling.subject import Calls, Plan
 from tests.search.profile_fixtures import CPU, GPU
@@ -66,13 +66,20 @@ def tried(
     caps: DeviceCaps = CPU,
     fails: dict[int, Exception] | None = None,
     known: Sequence[int] = (),
+    known_s: float = 0.0,
 ) -> tuple[list[int], Batches]:
     clock, sizes = Clock(), list[int]()
     make: Callable[..., Fake] = Fake(clock, sizes, fails or {})
     found = try_sizes(
-        plan, caps, {size: calls(size) for size in known}, lambda said: None,
-        make=make, clock=clock,
-    )  # type: ignore[arg-type]  # fmt: skip
+        plan,
+        caps,
+        {size: calls(size) for size in known},
+        lambda said: None,
+        make=make,  # type: ignore[arg-type]
+        clock=clock,
+        known_s=known_s,
+        room=lambda caps: caps.memory_bytes,
+    )
     return sizes, found
 
 
@@ -143,6 +150,43 @@ def test_what_the_rules_refuse_is_not_built() -> None:
     assert "needs more than 16 rows" in found.rows[0].latency.unknown
 
 
-def test_any_other_error_is_not_hidden() -> None:
-    with pytest.raises(RuntimeError, match="a bug"):
-        tried(fails={2: RuntimeError("a bug")})
+@pytest.mark.parametrize("error", [RuntimeError("a bug\nat length"), ValueError("a bug")])
+def test_any_other_error_is_said_and_costs_no_other_figure(error: Exception) -> None:
+    sizes, found = tried(fails={4: error})
+    assert sizes == [1, 2, 4]
+    assert found.rows[2].latency.unknown == f"it failed: {type(error).__name__}: a bug"
+    assert found.rows[1].latency.value
+    assert found.end == "4 failed"
+
+
+def test_an_interruption_is_none_of_a_sizes_errors() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tried(fails={2: KeyboardInterrupt()})  # type: ignore[dict-item]
+
+
+def test_what_is_known_is_compared_to_what_was_asked_for() -> None:
+    sizes, found = tried(replace(PLAN, batch_sizes=(4, 8)), known=[1])
+    assert sizes == [4, 8]
+    assert [row.batch_size for row in found.rows] == [1, 4, 8]
+
+
+def test_the_first_size_is_bounded_by_what_the_known_one_took_to_build() -> None:
+    sizes, found = tried(known=[1], known_s=60.0)
+    assert sizes == []
+    assert found.end == "2 would have taken longer than 100 s allow"
+
+
+def test_a_size_that_is_refused_tells_nothing_of_the_next() -> None:
+    refused = InapplicableError("batch_size", 2, "odd")
+    sizes, found = tried(replace(PLAN, seconds=10.0, batch_sizes=(1, 2, 64)), fails={2: refused})
+    assert sizes == [1, 2]
+    assert found.end == "64 would have taken longer than 10 s allow"
+
+
+def test_memory_that_others_hold_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.resident.available_bytes", lambda: 3 * 2**30)
+    monkeypatch.setattr("evaluation.resident.resident_bytes", lambda: 2**30)
+    assert _room(CPU) == 4 * 2**30
+    assert _room(replace(CPU, memory_bytes=2**30)) == 2**30
+    monkeypatch.setattr("evaluation.resident.available_bytes", lambda: None)
+    assert _room(CPU) == CPU.memory_bytes

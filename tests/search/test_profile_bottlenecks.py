@@ -126,6 +126,29 @@ def test_weights_in_a_cache_are_no_reason_to_move_less() -> None:
     assert "reads faster than the memory is copied" in first.words
 
 
+@pytest.mark.parametrize("bound", ["memory", "arithmetic"])
+def test_above_the_roofline_no_fewer_bytes_are_advised(bound: str) -> None:
+    values = {**NEAR, "step.roofline": 1.4}
+    (first, *_) = name_bottlenecks(findings(GPU, values=values, bound=bound))
+    assert first.advice == ()
+    assert ("stay in a cache" in first.words) == (bound == "memory")
+
+
+def test_a_disturbed_run_diagnoses_nothing() -> None:
+    values = {"step.products": 0.4, "step.operators": 700.0, "cpu.cores_busy": 0.13}
+    (first, *_) = name_bottlenecks(findings(CPU, values=values))
+    assert "only 13% of a core" in first.words
+    assert "roofline" not in first.words
+    assert first.advice == ()
+    (first, *_) = name_bottlenecks(findings(GPU, values={**NEAR, "cpu.cores_busy": 0.13}))
+    assert "of a core" not in first.words
+
+
+def test_tokens_of_a_batch_are_not_its_steps() -> None:
+    (first, *_) = name_bottlenecks(findings(options=Options(batch_size=8)))
+    assert "(60 tokens, 10 ms a step of all 8 sentences)" in first.words
+
+
 def test_nothing_is_advised_that_was_not_measured() -> None:
     """A model that does not open up: its stages are known, its step is not."""
     found = findings(GPU)
@@ -168,6 +191,8 @@ def test_streaming_is_advised_by_its_measured_first_chunk() -> None:
     told = {"decode_s": 0.3, "vocoder_s": 0.6}
     (first, *_) = name_bottlenecks(findings(told=told, values={"ttfa": 0.2}))
     assert first.advice[0].startswith("stream: the first sound is there after 200 ms instead of 1")
+    several = findings(told=told, values={"ttfa": 0.2}, options=Options(batch_size=8))
+    assert name_bottlenecks(several)[0].advice == ()
     (first, *_) = name_bottlenecks(findings(told=told, values={"ttfa": 0.9}))
     assert first.advice == ()
 

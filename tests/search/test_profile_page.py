@@ -97,6 +97,7 @@ def test_the_terminal_says_it_all() -> None:
     assert re.search(r"decode +600 ms +600 ms to 600 ms +60\.0 %", text)
     assert re.search(r"of which sampling +5\.0 %", text)
     assert "in all of them: copies" in text
+    assert "sampling: by the host's time" in " ".join(text.split())
     assert re.search(r"launches a step; kernels a step +unknown: not on a CPU", text)
     assert re.search(r"^2 +1\.33 s +1\.5/s +4\.5 +191 MiB", text, re.M)
     assert "ended there: 4 would have taken longer" in text

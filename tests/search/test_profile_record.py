@@ -7,6 +7,7 @@ import json
 import pytest
 
 from evaluation.timing import Measurement
+from search.config import METRICS
 from search.profiling import facts
 from search.profiling.record import Figure, figure_of, stages_of, unknown
 from tests.search import profile_fixtures as fixtures
@@ -83,7 +84,13 @@ def test_a_zero_is_kept_as_one() -> None:
 def test_a_tracker_is_told_what_is_known() -> None:
     profile = fixtures.profile()
     metrics = {(key, step): value for key, value, step in facts.metrics(profile)}
-    assert metrics["step.roofline", 0] == 0.25
+    assert metrics["step.roofline_share", 0] == 0.25
+    assert metrics["step.time_s", 0] == 0.0101
+    assert metrics["memory.weights_seen_bytes", 0] == 81.4 * 2**20
+    # As sweeps call them, so that both can be looked at together.
+    assert metrics["latency_p50_s", 0] == 1.0
+    assert metrics["rtf", 0] == 0.33
+    assert {facts._AS_SWEEPS[k] for k in facts._AS_SWEEPS} <= set(METRICS)
     assert not any(key == "step.launches" for key, _ in metrics)
     assert metrics["stage/decode_share", 0] == pytest.approx(0.6)
     assert metrics["batch/samples_per_s", 2] == 1.5

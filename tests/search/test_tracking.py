@@ -14,8 +14,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from search.config import SweepConfig
 from search.record import TrialRecord
-from search.tracking import Tracking, database_uri
+from search.sections import PromptsConfig
+from search.tracking import PROFILES, Tracking, database_uri
+from search.yaml_lines import FieldError
 from tests.search import record_fixtures as fixtures
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -263,3 +266,30 @@ def test_the_table_is_what_mlflow_shows_as_one(root: Path, client: MlflowClient)
     assert table["columns"][:3] == ["utterance_id", "duration_s", "dnsmos_ovrl"]
     assert len(table["data"]) == 3
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"])[0]["type"] == "table"
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), KeyboardInterrupt()])
+def test_a_profile_that_is_told_by_half_does_not_seem_to_go_on(
+    root: Path,
+    client: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    tracking, name = Tracking(root), type(error).__name__
+    monkeypatch.setattr(tracking, "_log_values", fail)
+    if isinstance(error, Exception):
+        assert "no room" in tracking.tell_profile(name, {}, [], {}, tmp_path)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            tracking.tell_profile(name, {}, [], {}, tmp_path)
+    (told,) = [run for run in runs(client, PROFILES) if run.info.run_name == name]
+    assert told.info.status == "FAILED"
+
+
+def test_no_study_shares_an_experiment_with_profiles() -> None:
+    with pytest.raises(FieldError, match="use letters"):
+        SweepConfig(study=PROFILES, prompts=PromptsConfig(path="a.tsv"))

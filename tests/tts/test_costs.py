@@ -11,7 +11,7 @@ from tests.tts.conftest import LM
 from tts import costs
 from tts.embedded.lm import N_SPEECH
 from tts.kv_cache import bucket
-from tts.profiled import Decoding, Profiled
+from tts.profiled import Decoding, Profiled, StepCost
 from tts.types import Built, Utterance
 
 # Per layer: qkv 64 x 192, out 64 x 64, gate and up 64 x 256, down 128 x 64.
@@ -50,6 +50,28 @@ def test_rows_share_the_weights(decode: Callable[..., Decoding]) -> None:
     one, three = decode(1).cost(), decode(3).cost()
     assert three.weight_bytes == one.weight_bytes
     assert (three.cache_bytes, three.flops) == (3 * one.cache_bytes, 3 * one.flops)
+
+
+def test_a_row_costs_no_more_beside_a_longer_one(speak_with: Callable[..., Built]) -> None:
+    def cost(batch_size: int, *texts: str) -> StepCost:
+        voice = speak_with(batch_size=batch_size, kv_cache="static").synthesizer
+        assert isinstance(voice, Profiled)
+        spoken = [Utterance(id=str(i), text=text, seed=i) for i, text in enumerate(texts)]
+        return voice.decoding(spoken).cost()
+
+    long = "One two three four five."
+    alone = [cost(1, TEXT), cost(1, long)]
+    both = cost(2, TEXT, long)
+    assert both.cache_bytes == sum(one.cache_bytes for one in alone)
+    assert both.flops == sum(one.flops for one in alone)
+    assert (both.n_rows, both.n_lanes, both.n_live) == (2, 4, alone[1].n_live)
+
+
+def test_8_bit_products_are_named(decode: Callable[..., Decoding]) -> None:
+    assert decode().cost().product == ""
+    assert decode(quantization="int8_weight_only").cost().product == ""
+    eight = {"quantization": "int8_dynamic", "precision": "bf16", "kv_cache": "static"}
+    assert decode(32, **eight).cost().product == "int8"
 
 
 def test_without_a_cache_every_step_computes_everything(

@@ -63,13 +63,52 @@ def test_whoever_stops_listening_leaves_no_rows_behind(speak_with: Callable[...,
     assert [f.request for f in flow.run(rows[2:])] == rows[2:]
 
 
+@pytest.mark.parametrize("kv_cache", ["static", "paged"])
 def test_the_kernels_of_continuous_batching_are_observed(
-    speak_with: Callable[..., Built], many: list[Utterance]
+    speak_with: Callable[..., Built],
+    many: list[Utterance],
+    monkeypatch: pytest.MonkeyPatch,
+    kv_cache: str,
 ) -> None:
-    voice = speak_with(kv_cache="static", batching="continuous", batch_size=2).synthesizer
-    voice.synthesize(many[:1])
+    def another(*_: object) -> None:
+        raise AssertionError("a static batch would have a cache and graphs of its own")
+
+    voice = speak_with(kv_cache=kv_cache, batching="continuous", batch_size=2).synthesizer
+    assert voice.observed() == {"cuda_graphs": "0"}  # type: ignore[attr-defined]
+    before = [audio.tokens for audio in voice.synthesize(many)]
+    monkeypatch.setattr("tts.embedded.voice.Batch", another)
     observed = voice.observed()  # type: ignore[attr-defined]
-    assert observed["attention_step"] == "attention_math"
+    assert observed["attention_prefill"] == observed["attention_step"] == "attention_math"
+    # All rows and pages are free again, and nobody hears of it.
+    assert [audio.tokens for audio in voice.synthesize(many)] == before
+
+
+def test_what_was_captured_is_run_again_to_be_watched(
+    speak_with: Callable[..., Built], many: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Graph:
+        """Counts replays; its dry run is one step."""
+
+        def __init__(self, step: Callable[[], torch.Tensor], device: torch.device) -> None:
+            del device
+            self.step = step
+            step()
+
+        def __call__(self) -> torch.Tensor:
+            n_replays.append(1)
+            return self.step()
+
+    n_replays: list[int] = []
+    voice = speak_with(kv_cache="static", batching="continuous", batch_size=2).synthesizer
+    voice.generator.has_graph = True  # type: ignore[attr-defined]
+    for module in ("open_batch", "prefill"):
+        monkeypatch.setattr(f"tts.embedded.{module}.StepGraph", Graph)
+    voice.synthesize(many)
+    n_before, n_graphs = len(n_replays), voice.generator.n_graphs  # type: ignore[attr-defined]
+    assert n_before > 0
+    voice.observed()  # type: ignore[attr-defined]
+    assert len(n_replays) == n_before
+    assert voice.generator.n_graphs == n_graphs  # type: ignore[attr-defined]
 
 
 def test_nothing_to_speak_is_no_audio(speak_with: Callable[..., Built]) -> None:
@@ -83,7 +122,7 @@ def test_after_a_fault_of_the_device_the_next_call_speaks(
     voice = speak_with(kv_cache="paged", batching="continuous", batch_size=2).synthesizer
     with monkeypatch.context() as patch:
 
-        def full(*_: object) -> None:
+        def full(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("the device is full")
 
         patch.setattr("tts.embedded.prefill.Prefill.__call__", full)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,12 @@ from tts.embedded.memory import Cache
 from tts.embedded.state import Row
 from tts.embedded.vocoder import Vocoder
 from tts.kv_cache import BucketedCache
-from tts.options import Options
+from tts.options import Options, Quantization
 from tts.profiled import Footprint, StepCost
 
 LEAST_STEPS = 64  # room for a profile, however short the text
+# Those that multiply in another format than the activations'.
+_PRODUCTS: Mapping[Quantization, str] = {"int8_dynamic": "int8", "fp8": "fp8"}
 
 
 class EmbeddedDecoding:
@@ -84,19 +86,25 @@ class EmbeddedDecoding:
 
     def cost(self) -> StepCost:
         """Return what the next step cannot do without; single rows of tables are left out."""
-        lm, n_lanes, n_live = self.generator.lm, self._n_lanes, self._n_used + 1
-        decoder, n_rows = lm.decoder, len(self.batch.memory.state.last)
-        n_matrix = costs.linear_parameters(decoder)
-        n_new = n_live if self.options.kv_cache == "none" else 1
-        head = 2 * lm.head.out_features * lm.head.in_features * n_rows
+        lm, options = self.generator.lm, self.options
+        decoder, head = lm.decoder, lm.head
+        n_matrix, n_halves = costs.linear_parameters(decoder), self._n_halves
+        # Each row attends to its own entries: what pads it to the longest need not be touched.
+        lives = [len(row.characters) + self.batch.n_drawn + 1 for row in self.rows]
+        flops = 2 * head.out_features * head.in_features * len(lives)
+        for n_live in lives:
+            n_new = n_live if options.kv_cache == "none" else 1
+            flops += costs.decoder_flops(decoder.config, n_matrix, n_halves, n_new, n_live)
         return StepCost(
-            n_rows=n_rows,
-            n_lanes=n_lanes,
-            n_live=n_live,
+            n_rows=len(lives),
+            n_lanes=n_halves * len(lives),
+            n_live=max(lives),
             weight_bytes=self._step_weights(),
-            cache_bytes=self._cache_bytes(n_live),  # old ones read, new one written
-            flops=head + costs.decoder_flops(decoder.config, n_matrix, n_lanes, n_new, n_live),
+            # Old ones are read, the new one is written.
+            cache_bytes=self._cache_bytes(n_halves, sum(lives)),
+            flops=flops,
             dtype=str(self.generator.table.dtype).removeprefix("torch."),
+            product=_PRODUCTS.get(options.quantization, ""),
         )
 
     def footprint(self) -> Footprint:
@@ -112,13 +120,15 @@ class EmbeddedDecoding:
                 [*held, self.generator.table, *costs.tensors_of(self.generator.fused)]
             ),
             cache_slots=n_slots,
-            cache_bytes_computed=self._cache_bytes(n_slots),
+            cache_bytes_computed=self._cache_bytes(len(self.batch.memory.state.positions), n_slots),
             cache_bytes_seen=costs.seen_bytes(costs.tensors_of(cache)),
         )
 
     @property
-    def _n_lanes(self) -> int:
-        return len(self.batch.memory.state.positions)
+    def _n_halves(self) -> int:
+        """Lanes of a row: two with guidance."""
+        state = self.batch.memory.state
+        return len(state.positions) // len(state.last)
 
     @property
     def _n_used(self) -> int:
@@ -140,9 +150,9 @@ class EmbeddedDecoding:
             return cache.n_live
         return getattr(cache, "n_slots", self._n_used)
 
-    def _cache_bytes(self, n_slots: int) -> int:
+    def _cache_bytes(self, n_lanes: int, n_slots: int) -> int:
         config, dtype = self.generator.lm.decoder.config, self.generator.table.dtype
-        return costs.cache_bytes(config, self.options.kv_cache, self._n_lanes, n_slots, dtype)
+        return costs.cache_bytes(config, self.options.kv_cache, n_lanes, n_slots, dtype)
 
 
 def _labelled(function: Callable[..., Any], label: str) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from tts.attention import watch
 from tts.embedded.generation import Generator
 from tts.embedded.memory import CAPACITY
 from tts.embedded.open_batch import OpenBatch
@@ -54,6 +55,28 @@ class Flow:
             raise
         finally:
             self._is_running = False
+
+    def kernels(self, rows: Sequence[Row]) -> tuple[set[str], set[str]]:
+        """Begin sentences that were spoken before once more; see ``attention.watch``.
+
+        Returns:
+            The attention kernels of the prefill and those of a step.
+
+        Raises:
+            RuntimeError: A run is not over, or there was none.
+        """
+        if self._is_running or self._batch is None:
+            raise RuntimeError("kernels are seen after a run that is over")
+        batch = self._batch
+        arrivals = [(i, row) for i, row in enumerate(rows) if batch.reserve(i, row)]
+        try:
+            with watch() as in_prefill:
+                batch.begin(arrivals, is_watched=True)
+            with watch() as in_step:
+                batch.advance(is_watched=True)
+        finally:
+            batch.release([i for i, _ in arrivals])
+        return in_prefill, in_step
 
     def spoken(self, rows: Sequence[Row]) -> list[Spoken]:
         """Speak all, the longest texts first, so that no long one is alone at the end."""

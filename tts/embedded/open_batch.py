@@ -109,12 +109,12 @@ class OpenBatch:
         return True
 
     @torch.inference_mode()
-    def begin(self, arrivals: Sequence[tuple[int, Row]]) -> None:
-        """See ``Rows.begin``."""
+    def begin(self, arrivals: Sequence[tuple[int, Row]], *, is_watched: bool = False) -> None:
+        """See ``Rows.begin``; watched, nothing captured is replayed, as in ``Batch.advance``."""
         device = self.generator.device
         texts = [text for row, request in arrivals for text in self._texts(row, request)]
         with only(self.generator.options.attention):
-            self._prefill(texts)
+            self._prefill(texts, is_watched=is_watched)
         rows = [row for row, _ in arrivals]
         self.state.begin(rows, [request for _, request in arrivals], self.generator.sampling)
         index = upload(rows, device)
@@ -128,8 +128,8 @@ class OpenBatch:
         self._note_idle()
 
     @torch.inference_mode()
-    def advance(self) -> None:
-        """See ``Rows.advance``."""
+    def advance(self, *, is_watched: bool = False) -> None:
+        """See ``Rows.advance``; watched, one step is run, and nothing captured is replayed."""
         idle_rows, idle_lanes = self._idle
         self.state.step.index_fill_(0, idle_rows, 0)
         self.state.positions.index_fill_(0, idle_lanes, 0)
@@ -137,10 +137,10 @@ class OpenBatch:
         n_live = self.generator.n_live(min(longest, self.n_slots), self.n_slots)
         with only(self.generator.options.attention):
             self.cache.show(n_live)
-            if self.generator.has_graph and self._graph is None:
+            if self.generator.has_graph and self._graph is None and not is_watched:
                 self._graph = self._captured()
-            for _ in range(self.look_every):
-                if self._graph is not None:
+            for _ in range(1 if is_watched else self.look_every):
+                if self._graph is not None and not is_watched:
                     self._graph()
                 else:
                     self._step(n_live)

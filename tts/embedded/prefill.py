@@ -63,8 +63,8 @@ class Prefill:
         self.hidden, self.positions = hidden, positions
         self._captured: dict[tuple[int, int], tuple[_Inputs, StepGraph]] = {}
 
-    def __call__(self, texts: Sequence[Text]) -> None:
-        """Read some texts, all in one pass."""
+    def __call__(self, texts: Sequence[Text], *, is_watched: bool = False) -> None:
+        """Read some texts, all in one pass; watched, a captured one is run and not replayed."""
         n_positions = max(len(text.characters) for text in texts) + 1
         is_small = len(texts) <= MAX_LANES and n_positions <= MAX_POSITIONS
         if not (self.generator.has_graph and is_small):
@@ -75,6 +75,9 @@ class Prefill:
         n_positions = min(n_padded, self.cache.n_slots)
         # The last text is read several times over, to the same end each time.
         inputs = self._inputs([*texts, *[texts[-1]] * (n_lanes - len(texts))], n_positions)
+        if is_watched:
+            self._read(inputs)
+            return
         kept = self._captured.get((n_lanes, n_positions))
         if kept is None:
             self._captured[n_lanes, n_positions] = self._capture(inputs)

@@ -126,14 +126,20 @@ class EmbeddedVoice:
         if not self._last_rows:
             return {}
         with only(self.options.attention):
-            with watch() as in_prefill:
-                batch = Batch(self.generator, self._last_rows)
-            with watch() as in_step:
-                batch.advance(1, is_watched=True)
+            in_prefill, in_step = self._watched()
         return {
             "attention_prefill": ", ".join(sorted(in_prefill)) or "none",
             "attention_step": ", ".join(sorted(in_step)) or self._nameless(),
         }
+
+    def _watched(self) -> tuple[set[str], set[str]]:
+        if self.options.batching == "continuous":
+            return self._flow.kernels(self._last_rows)
+        with watch() as in_prefill:
+            batch = Batch(self.generator, self._last_rows)
+        with watch() as in_step:
+            batch.advance(1, is_watched=True)
+        return in_prefill, in_step
 
     def _nameless(self) -> str:
         """Name the attention of a step in which no operator of that kind was seen."""
@@ -159,9 +165,10 @@ class EmbeddedVoice:
         if self.options.batching == "static":
             yield from map(self._generate, self._groups(rows))
             return
-        self._last_rows = rows[: self.options.batch_size]
+        self._last_rows = ()  # until all have been spoken without a fault
         with self._timed("decode_s"):  # prefills lie between the steps
             spoken = self._flow.spoken(rows)
+        self._last_rows = rows[: self.options.batch_size]
         yield from self._groups(spoken)
 
     def _groups(self, items: Sequence[_T]) -> Iterator[Sequence[_T]]:
