@@ -16,7 +16,7 @@ from torch import Tensor
 from tts.attention import MASKLESS
 from tts.compilation import GRAPHED, INDUCTOR
 from tts.embedded.lm import BOS, N_SPEECH, NULL, SpeechLM
-from tts.embedded.memory import CAPACITY, Memory, static_cache
+from tts.embedded.memory import CAPACITY, Cache, Memory, static_cache
 from tts.embedded.state import Row, Spoken, State, cut
 from tts.kv_cache import DynamicCache, bucket, causal_mask
 from tts.options import KvCache, Options
@@ -96,14 +96,31 @@ class Generator:
         """
         state = memory.state
         state.positions.add_(1)
-        x = self.embed_last(state)
+        hidden = self.decode(self.embed_last(state), state.positions, memory.cache, n_live)
+        self.draw(state, hidden)
+        return hidden
+
+    def decode(self, x: Tensor, positions: Tensor, cache: Cache | None, n_live: int) -> Tensor:
+        """Run one entry per lane through all layers, over ``n_live`` slots of a static cache.
+
+        Args:
+            x: Shape (lanes, 1, width).
+            positions: Shape (lanes, 1), int64.
+            cache: Of fixed shape.
+            n_live: Slots that a mask covers.
+
+        Returns:
+            Hidden states, shape (lanes, width).
+        """
         if self.fused is not None:
-            hidden = self.fused(x, state.positions, memory.cache)
-        else:
-            mask = causal_mask(state.positions, n_live) if self.has_mask else None
-            hidden = self.lm.decoder(x, state.positions, mask, memory.cache)
-        self.draw(state, hidden[:, -1])
-        return hidden[:, -1]
+            return self.fused(x, positions, cache)[:, -1]
+        mask = causal_mask(positions, n_live) if self.has_mask else None
+        return self.lm.decoder(x, positions, mask, cache)[:, -1]  # type: ignore[no-any-return]
+
+    def embed_prefix(self, ids: Tensor, slots: Tensor, ends: Tensor) -> Tensor:
+        """Embed characters (n, longest), and BOS at the slots ``ends`` (n, 1)."""
+        is_bos = (slots == ends)[..., None]
+        return torch.where(is_bos, self.table[BOS], self.lm.embed_text(ids))
 
     def n_live(self, n_used: int, n_slots: int) -> int:
         """Return how many slots a step reads: few enough shapes to compile, few idle slots."""
@@ -234,15 +251,14 @@ class Batch:
         if g.is_guided:
             ids = torch.cat((ids, torch.full_like(ids, NULL)))
         slots = torch.arange(n, device=g.device).expand(len(ids), -1)
-        is_bos = (slots == state.positions)[..., None]
-        self.embedded = torch.where(is_bos, g.table[BOS], g.lm.embed_text(ids))
+        self.embedded = g.embed_prefix(ids, slots, state.positions)
         cache = self.memory.cache
         if isinstance(cache, PagedCache):
             cache.refill(n + max(self.caps))
         if not isinstance(cache, DynamicCache | None):
             cache.show(g.n_live(n, cache.n_slots))
         hidden = g.lm.decoder(self.embedded, slots, None, self.memory.cache)
-        self.hidden = self._at_positions(hidden)
+        self.hidden = at(hidden, state.positions)
         g.draw(state, self.hidden)
         self.n_drawn += 1
 
@@ -277,13 +293,14 @@ class Batch:
         slots = slots.expand(len(self.embedded), -1)
         is_new = (slots == state.positions)[..., None]
         self.embedded = torch.where(is_new, x, self.embedded)
-        hidden = self._at_positions(g.lm.decoder(self.embedded, slots))
+        hidden = at(g.lm.decoder(self.embedded, slots), state.positions)
         g.draw(state, hidden)
         return hidden
 
-    def _at_positions(self, hidden: Tensor) -> Tensor:
-        index = self.memory.state.positions[..., None].expand(-1, -1, hidden.shape[-1])
-        return hidden.gather(1, index)[:, 0]
+
+def at(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Take from (lanes, n, width) each lane's entry at its position (lanes, 1): (lanes, width)."""
+    return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))[:, 0]
 
 
 def speech_table(lm: SpeechLM) -> Tensor:

@@ -77,6 +77,7 @@ def static_cache(
     dtype: torch.dtype,
     device: torch.device,
     keeps_buckets: bool,
+    n_pages: int | None = None,
 ) -> FixedCache:
     """Return a cache whose shapes do not follow from the number of tokens.
 
@@ -88,13 +89,14 @@ def static_cache(
         dtype: Of new keys and values.
         device: Where they lie.
         keeps_buckets: Whether a captured graph knows the buffers by address.
+        n_pages: Of a paged cache; enough for all lanes if not given.
     """
     shape = (n_lanes, config.n_kv_heads, n_slots, config.head_dim)
     is_raw = options.attention == "split_k"  # which reads what the others cannot
     if options.kv_cache == "static_int8":
         return StaticInt8Cache(config.n_layers, shape, device, is_raw=is_raw)
     if options.kv_cache == "paged":
-        return PagedCache(config.n_layers, shape, dtype, device, is_raw=is_raw)
+        return PagedCache(config.n_layers, shape, dtype, device, n_pages=n_pages, is_raw=is_raw)
     if options.kv_cache == "bucketed":
         return BucketedCache(config.n_layers, shape, dtype, device, keeps_buckets=keeps_buckets)
     return StaticCache(config.n_layers, shape, dtype, device)

@@ -18,11 +18,11 @@ from tts.compilation import StepGraph
 from tts.device import upload
 from tts.embedded.generation import Generator
 from tts.embedded.lm import N_CHARACTERS, NULL
-from tts.embedded.memory import CAPACITY
+from tts.embedded.memory import CAPACITY, static_cache
 from tts.embedded.prefill import Prefill, Text
 from tts.embedded.state import Row, Spoken, State, cut
 from tts.errors import InapplicableError, OutOfPagesError
-from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
+from tts.kv_cache import BucketedCache
 from tts.lanes import LaneCache
 from tts.paged_cache import PagedCache
 from tts.sampling import guide
@@ -58,8 +58,7 @@ class OpenBatch:
         self.look_every = generator.look_every
         self.n_lanes = n_lanes or (2 * n_rows if generator.is_guided else n_rows)
         device, config = generator.device, generator.lm.decoder.config
-        shape = (self.n_lanes, config.n_kv_heads, n_slots, config.head_dim)
-        self.cache = _cache(generator, shape, n_pages)
+        self.cache = self._cache(n_pages)
         self.state = State.idle(n_rows, self.n_lanes, n_slots, device)
         dtype = generator.table.dtype
         self.hidden = torch.zeros((self.n_lanes, config.width), dtype=dtype, device=device)
@@ -174,6 +173,21 @@ class OpenBatch:
             self.state.is_done[upload(list(rows), self.generator.device)] = True
             self._note_idle()
 
+    def _cache(self, n_pages: int | None) -> LaneCache:
+        g, layout = self.generator, self.generator.layout
+        if layout not in ("static", "static_int8", "paged"):
+            raise InapplicableError(
+                "kv_cache",
+                layout,
+                "rows that come and go need buffers of their own: static, static_int8 or paged",
+            )
+        cache = static_cache(
+            g.options, g.lm.decoder.config, n_lanes=self.n_lanes, n_slots=self.n_slots,
+            dtype=g.table.dtype, device=g.device, keeps_buckets=False, n_pages=n_pages,
+        )  # fmt: skip
+        assert not isinstance(cache, BucketedCache)
+        return cache
+
     def _n_lanes_of(self, request: Row) -> int:
         sampling = request.sampling or self.generator.sampling
         return 1 if sampling.cfg_weight == 1 else 2
@@ -203,12 +217,7 @@ class OpenBatch:
         state.note(g.sampler.draw(scores, state.sampling, state.keys, state.step, state.tokens))
         state.positions.add_(1)
         x = F.embedding(state.last[self.row_of], g.table)
-        if g.fused is not None:
-            hidden = g.fused(x, state.positions, self.cache)
-        else:
-            mask = causal_mask(state.positions, n_live) if g.has_mask else None
-            hidden = g.lm.decoder(x, state.positions, mask, self.cache)
-        return self.hidden.copy_(hidden[:, -1])
+        return self.hidden.copy_(g.decode(x, state.positions, self.cache, n_live))
 
     def _captured(self) -> StepGraph:
         """Capture the step, and leave everything that its dry runs change as it was."""
@@ -220,22 +229,3 @@ class OpenBatch:
         for tensor, value in zip((*changed, self.hidden), before, strict=True):
             tensor.copy_(value)
         return graph
-
-
-def _cache(
-    generator: Generator, shape: tuple[int, int, int, int], n_pages: int | None
-) -> LaneCache:
-    """Return what holds rows that come and go, of shape (lanes, kv_heads, n_slots, head_dim)."""
-    options, dtype, device = generator.options, generator.table.dtype, generator.device
-    n_layers, is_raw = generator.lm.decoder.config.n_layers, options.attention == "split_k"
-    if options.kv_cache == "static":
-        return StaticCache(n_layers, shape, dtype, device)
-    if options.kv_cache == "static_int8":
-        return StaticInt8Cache(n_layers, shape, device, is_raw=is_raw)
-    if options.kv_cache == "paged":
-        return PagedCache(n_layers, shape, dtype, device, n_pages=n_pages, is_raw=is_raw)
-    raise InapplicableError(
-        "kv_cache",
-        options.kv_cache,
-        "rows that come and go need buffers of their own: static, static_int8 or paged",
-    )

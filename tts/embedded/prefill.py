@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tts.compilation import StepGraph
 from tts.device import upload
-from tts.embedded.generation import Generator
-from tts.embedded.lm import BOS, NULL
+from tts.embedded.generation import Generator, at
+from tts.embedded.lm import NULL
 from tts.lanes import LaneCache, newcomers
 
 # A graph is captured for each size, lanes by positions: small ones, as they come beside others.
@@ -102,9 +102,8 @@ class Prefill:
     def _read(self, inputs: _Inputs) -> Tensor:
         g, ids, ends, lanes = self.generator, inputs.ids, inputs.ends, inputs.lanes
         slots = torch.arange(ids.shape[1], device=g.device).expand(len(ids), -1)
-        embedded = torch.where((slots == ends)[..., None], g.table[BOS], g.lm.embed_text(ids))
+        embedded = g.embed_prefix(ids, slots, ends)
         hidden = g.lm.decoder(embedded, slots, None, newcomers(self.cache, lanes))
-        index = ends[..., None].expand(-1, -1, hidden.shape[-1])
-        self.hidden[lanes] = hidden.gather(1, index)[:, 0]
+        self.hidden[lanes] = at(hidden, ends)
         self.positions[lanes] = ends
         return self.hidden
