@@ -12,7 +12,8 @@ import torch
 
 from evaluation import resident
 from search.profiling.record import BatchRow, figure_of, unknown
-from search.profiling.subject import OUT_OF_MEMORY, Calls, Plan, Subject
+from search.profiling.subject import Calls, Plan, Subject
+from search.worker import kind_of
 from tts.device import DeviceCaps
 from tts.errors import InapplicableError
 from tts.validity import refusal
@@ -92,21 +93,25 @@ def _try(
     if refused is not None:
         return _missing(size, str(refused)), ""
     try:
-        subject = make(plan, caps, size)
-        subject.warm_up(1)
-        return _row(size, subject.time_calls(_REPEATS)), ""
+        return _row(size, _calls(plan, caps, size, make)), ""
     except InapplicableError as error:
         return _missing(size, str(error)), ""
     except Exception as error:  # noqa: BLE001 - what was measured before stands
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-            OUT_OF_MEMORY.search(str(error))
-        ):
+        if kind_of(error) == "oom":
             return _missing(size, "out of memory"), "did not fit into memory"
         first = (str(error).strip().splitlines() or [""])[0]
         return _missing(size, f"it failed: {type(error).__name__}: {first}"), "failed"
     finally:
-        subject = None  # type: ignore[assignment]
         give_back_memory(caps)
+
+
+def _calls(
+    plan: Plan, caps: DeviceCaps, size: int, make: Callable[[Plan, DeviceCaps, int], Subject]
+) -> Calls:
+    """Build, warm and time the model, and name it nowhere afterwards."""
+    subject = make(plan, caps, size)
+    subject.warm_up(1)
+    return subject.time_calls(_REPEATS)
 
 
 def give_back_memory(caps: DeviceCaps) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from tts.validity import canonical
 
 WARM_UP = 2
 _OBSERVED_S = 2.0  # NVML averages over up to a second
-OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
