@@ -18,7 +18,7 @@ from tts.decoder import Block, Decoder, rotary_table
 from tts.errors import InapplicableError
 
 if TYPE_CHECKING:
-    from tts.kernels.decode_attention import NewEntry, Splits, Workspace
+    from tts.kernels.decode_attention import Splits, Workspace
     from tts.kernels.linear import Tile
     from tts.kernels.weights import Weight
 
@@ -75,6 +75,8 @@ class _Buffers:
     y: Tensor  # (rows, heads, head_dim)
     both: Tensor  # (rows, 2 ffn_width)
     gated: Tensor  # (rows, ffn_width)
+    cos: Tensor  # (slots, head_dim), float32; one for any number of rows
+    sin: Tensor
     splits: Splits
     workspace: Workspace
 
@@ -142,14 +144,13 @@ class FusedStep:
         from tts.kernels.pointwise import normalise
 
         n_rows, layers = x.shape[0], cache.layers
-        n_slots = _n_slots(layers[0])
-        buffers = self._for(n_rows, n_slots)
+        buffers = self._for(n_rows, _n_slots(layers[0]))
         run = self._library if self._is_library(n_rows) else self._rows
         stream = x.reshape(n_rows, -1)
         for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
             # What ran before the first kernel may not tell when it is done.
             is_pdl = self.pdl and i > 0
-            run(layer, stream, positions, kept, buffers, n_slots, is_first_pdl=is_pdl)
+            run(layer, stream, positions, kept, buffers, is_first_pdl=is_pdl)
             stream = buffers.x
         eps = self.config.norm_eps
         normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=self.pdl)
@@ -173,7 +174,6 @@ class FusedStep:
         positions: Tensor,
         kept: Layer,
         b: _Buffers,
-        n_slots: int,
         *,
         is_first_pdl: bool,
     ) -> None:
@@ -184,7 +184,7 @@ class FusedStep:
             x, layer.qkv, b.qkv.view(n_rows, -1), norm=layer.attention_norm, eps=eps,
             is_pdl=is_first_pdl, tile=tile("qkv"),
         )  # fmt: skip
-        self._attend(layer, positions, kept, b, n_slots, is_pdl=self.pdl)
+        self._attend(layer, positions, kept, b)
         multiply(
             b.y.view(n_rows, -1), layer.out, b.x, residual=x, is_pdl=self.pdl, tile=tile("out")
         )
@@ -201,7 +201,6 @@ class FusedStep:
         positions: Tensor,
         kept: Layer,
         b: _Buffers,
-        n_slots: int,
         *,
         is_first_pdl: bool,
     ) -> None:
@@ -211,43 +210,34 @@ class FusedStep:
         eps, n_rows = self.config.norm_eps, len(x)
         normalise(x, layer.attention_norm, eps, b.normed, is_pdl=is_first_pdl)
         torch.mm(b.normed, _plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
-        self._attend(layer, positions, kept, b, n_slots, is_pdl=self.pdl)
+        self._attend(layer, positions, kept, b)
         torch.addmm(x, b.y.view(n_rows, -1), _plain(layer.out).t(), out=b.x)
         normalise(b.x, layer.ffn_norm, eps, b.normed, is_pdl=self.pdl)
         torch.mm(b.normed, _plain(layer.gate_up).t(), out=b.both)
         swiglu(b.both, b.gated, is_pdl=self.pdl)
         b.x.addmm_(b.gated, _plain(layer.down).t())
 
-    def _attend(
-        self,
-        layer: _Layer,
-        positions: Tensor,
-        kept: Layer,
-        b: _Buffers,
-        n_slots: int,
-        *,
-        is_pdl: bool,
-    ) -> None:
-        from tts.kernels.decode_attention import attend
+    def _attend(self, layer: _Layer, positions: Tensor, kept: Layer, b: _Buffers) -> None:
+        from tts.kernels.decode_attention import NewEntry, attend
 
+        new = NewEntry(
+            cos=b.cos, sin=b.sin, q_norm=layer.q_norm, k_norm=layer.k_norm, eps=self.config.norm_eps
+        )
         attend(
             b.qkv, kept.keys, kept.values, positions, b.y, b.workspace, b.splits,
-            n_heads=self.config.n_heads, new=self._entry(layer, n_slots),
+            n_heads=self.config.n_heads, new=new,
             key_scales=getattr(kept, "key_scales", None),
             value_scales=getattr(kept, "value_scales", None),
-            block_table=getattr(kept, "block_table", None), is_pdl=is_pdl,
+            block_table=getattr(kept, "block_table", None), is_pdl=self.pdl,
         )  # fmt: skip
 
-    def _entry(self, layer: _Layer, n_slots: int) -> NewEntry:
-        from tts.kernels.decode_attention import NewEntry
-
-        c = self.config
+    def _table(self, n_slots: int) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines of so many positions, made at the first call."""
         if n_slots not in self._tables:
             slots = torch.arange(n_slots, device=self.device)[None]
-            cos, sin = rotary_table(slots, c)
+            cos, sin = rotary_table(slots, self.config)
             self._tables[n_slots] = cos[0, 0].contiguous(), sin[0, 0].contiguous()
-        cos, sin = self._tables[n_slots]
-        return NewEntry(cos=cos, sin=sin, q_norm=layer.q_norm, k_norm=layer.k_norm, eps=c.norm_eps)
+        return self._tables[n_slots]
 
     def _for(self, n_rows: int, n_slots: int) -> _Buffers:
         """Return buffers for so many rows, made at the first call."""
@@ -255,6 +245,7 @@ class FusedStep:
 
         if (n_rows, n_slots) not in self._buffers:
             c = self.config
+            cos, sin = self._table(n_slots)
             splits = self.tuning.splits or choose_splits(n_rows * c.n_heads, n_slots)
 
             def empty(*shape: int) -> Tensor:
@@ -267,6 +258,8 @@ class FusedStep:
                 y=empty(c.n_heads, c.head_dim),
                 both=empty(2 * c.ffn_width),
                 gated=empty(c.ffn_width),
+                cos=cos,
+                sin=sin,
                 splits=splits,
                 workspace=Workspace(n_rows * c.n_heads, splits, c.head_dim, self.device),
             )
