@@ -13,8 +13,6 @@ from torch import Tensor
 
 from tts.kv_cache import quantize_rows
 
-INT4_GROUP = 64  # inputs that share a scale
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Int8Rows:
@@ -85,7 +83,7 @@ def to_int8(weight: Tensor) -> Int8Rows:
     return Int8Rows(words=_words(low | high << 8), scales=scales[:, 0].contiguous())
 
 
-def to_int4(weight: Tensor, group: int = INT4_GROUP) -> Int4Rows:
+def to_int4(weight: Tensor, group: int) -> Int4Rows:
     """Quantize a weight (out, in) to 4 bits, symmetrically.
 
     Raises:
