@@ -112,7 +112,24 @@ class _DynamicLayer:
         return self.keys, self.values
 
 
-class StaticCache:
+class Shown(Protocol):
+    """A layer of which steps see the first ``n_live`` slots."""
+
+    n_live: int
+
+
+class ShownCache:
+    """A cache of such layers."""
+
+    layers: Sequence[Shown]
+
+    def show(self, n_live: int) -> None:
+        """Let steps see the first ``n_live`` slots; a kernel that reads raw pages sees them all."""
+        for layer in self.layers:
+            layer.n_live = n_live
+
+
+class StaticCache(ShownCache):
     """Buffers of a fixed size, written by index: the same addresses and shapes at every step.
 
     A step returns the first ``n_live`` slots; whoever steers it sets that to cover all positions.
@@ -134,12 +151,8 @@ class StaticCache:
         self.n_slots = shape[2]
         self.keys = torch.zeros((n_layers, *shape), dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.layers = [StaticLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)]
-
-    def show(self, n_live: int) -> None:
-        """Let steps see the first ``n_live`` slots."""
-        for layer in self.layers:
-            layer.n_live = n_live
+        pairs = zip(self.keys, self.values, strict=True)
+        self.layers: list[StaticLayer] = [StaticLayer(k, v) for k, v in pairs]
 
 
 class StaticLayer:
@@ -217,7 +230,7 @@ def bucket(n_used: int, n_slots: int) -> int:
     return min(n_slots, max(FIRST_BUCKET, 1 << (n_used - 1).bit_length()))
 
 
-class StaticInt8Cache:
+class StaticInt8Cache(ShownCache):
     """As ``StaticCache``, in 8 bits with one float32 scale per token and head.
 
     About a quarter (of float32) or half (of 16 bit) of the memory.
@@ -244,12 +257,9 @@ class StaticInt8Cache:
         self.key_scales = torch.zeros((n_layers, *shape[:3], 1), device=device)
         self.value_scales = torch.zeros_like(self.key_scales)
         buffers = zip(self.keys, self.values, self.key_scales, self.value_scales, strict=True)
-        self.layers = [StaticInt8Layer(*four, is_raw=is_raw) for four in buffers]
-
-    def show(self, n_live: int) -> None:
-        """Let steps see the first ``n_live`` slots."""
-        for layer in self.layers:
-            layer.n_live = n_live
+        self.layers: list[StaticInt8Layer] = [
+            StaticInt8Layer(*four, is_raw=is_raw) for four in buffers
+        ]
 
 
 class StaticInt8Layer:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from tts.device import upload
 from tts.errors import OutOfPagesError
-from tts.kv_cache import PagedSlots, Slots
+from tts.kv_cache import PagedSlots, ShownCache, Slots
 
 PAGE_SIZE = 64  # slots; a power of two, for the kernels
 SINK = 0  # the page that rows without pages write to and nobody reads
 
 
-class PagedCache:
+class PagedCache(ShownCache):
     """Keys and values of all layers, in pages.
 
     Pages are free until they are assigned, by all layers at once: a page number means the same
@@ -58,7 +58,7 @@ class PagedCache:
         self.values = torch.zeros_like(self.keys)
         table = torch.full((n_lanes, n_slots // page_size), SINK, dtype=torch.int32, device=device)
         self.block_table = table
-        self.layers = [
+        self.layers: list[PagedLayer] = [
             PagedLayer(k, v, table, is_raw=is_raw)
             for k, v in zip(self.keys, self.values, strict=True)
         ]
@@ -105,11 +105,6 @@ class PagedCache:
         """Take everything back and give every lane pages for so many slots."""
         self.release(list(self._held))
         self.assign(range(len(self.block_table)), n_slots)
-
-    def show(self, n_live: int) -> None:
-        """Let steps that gather see the first ``n_live`` slots."""
-        for layer in self.layers:
-            layer.n_live = n_live
 
     def _tell(self, lanes: Sequence[int]) -> None:
         n = self.block_table.shape[1]
