@@ -3,7 +3,8 @@
     python -m training.codec --audio DIR --out DIR --seconds 1080 --tokenizer-seconds 270
 
 The tokenizer is frozen early so that the language model can train beside the decoder's long
-adversarial phase. ``--frozen tokenizer.pt`` trains only a decoder, such as one of another shape.
+adversarial phase. ``--frozen tokenizer.pt`` trains only a decoder, such as one of another shape;
+``--start codec.pt`` goes on from an earlier run's tokenizer and decoder, with new discriminators.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evaluation.asr.embedded import load_ear
 from training.audio_store import AudioStore
-from training.codec_model import Discriminators, MelLoss, Tokenizer
+from training.codec_model import Discriminators, EarLoss, MelLoss, Tokenizer
 from training.flite import TEACHER
 from training.schedule import Average, Clock, Log, cosine, save
 from tts.embedded.codec import SAMPLES_PER_TOKEN, CodecDecoder, CodecDecoderConfig
 
 CROP_TOKENS = 28
-MEL_WEIGHT, FEATURE_WEIGHT = 45.0, 2.0
-PEAK_LR, FLOOR_LR = 5e-4, 1e-5
+MEL_WEIGHT, FEATURE_WEIGHT, EAR_WEIGHT = 45.0, 2.0, 50.0
+PEAK_LR, START_LR, FLOOR_LR = 5e-4, 2e-4, 1e-5
 ADVERSARIAL_FROM_STEP = 4000
+# New discriminators learn for so many steps before a trained decoder listens to them, then
+# are believed more and more over as many.
+DISCRIMINATORS_ALONE = 300
 
 
 class CodecTrainer:
@@ -38,6 +43,7 @@ class CodecTrainer:
         config: The decoder's shape.
         batch: Crops a step.
         tokenizer: A trained tokenizer to keep frozen, or None to train one.
+        start: A saved codec to go on from, see ``snapshot``.
     """
 
     def __init__(
@@ -46,19 +52,28 @@ class CodecTrainer:
         config: CodecDecoderConfig,
         batch: int,
         tokenizer: Tokenizer | None = None,
+        start: Path | None = None,
     ) -> None:
         self.device, self.batch = device, batch
         self.tokenizer = (tokenizer or Tokenizer()).to(device)
         self.decoder = CodecDecoder(config).to(device)
+        if start is not None:
+            self._go_on(torch.load(start, map_location=device))
         self.discriminators = Discriminators().to(device)
         self.mel_loss = MelLoss().to(device)
+        self.ear_loss = EarLoss(load_ear()).to(device)
         self.crops = torch.zeros(batch, CROP_TOKENS * SAMPLES_PER_TOKEN, device=device)
         self.lr = torch.tensor(0.0, device=device)
         self.losses: dict[str, Tensor] = {}
         self.adversarial = False
+        self.belief = torch.tensor(1.0, device=device)
         self.average = Average(nn.ModuleList([self.tokenizer, self.decoder]), 0.999)
         self.d_optimizer = self._optimizer(self.discriminators)
         self.set_frozen(tokenizer is not None)
+
+    def _go_on(self, saved: dict[str, dict[str, Tensor]]) -> None:
+        for module, name in ((self.tokenizer, "tokenizer"), (self.decoder, "decoder")):
+            module.load_state_dict({k: v.float() for k, v in saved[name].items()})
 
     def set_frozen(self, frozen: bool) -> None:
         """Choose whether the tokenizer still learns; needs a new graph."""
@@ -87,10 +102,11 @@ class CodecTrainer:
             if self.adversarial:
                 self._discriminate(fake.detach())
             mel = self.mel_loss(self.crops, fake)
-            loss = MEL_WEIGHT * mel
-            self.losses["mel"] = mel.detach()
+            heard = self.ear_loss(self.crops, fake)
+            loss = MEL_WEIGHT * mel + EAR_WEIGHT * heard
+            self.losses |= {"mel": mel.detach(), "ear": heard.detach()}
             if self.adversarial:
-                loss = loss + self._fool(fake)
+                loss = loss + self.belief * self._fool(fake)
         self.g_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 10.0)
@@ -182,20 +198,24 @@ def train(args: argparse.Namespace) -> None:
     store.wait(args.hours_first)
     tokenizer = load_tokenizer(args.frozen, device) if args.frozen else None
     config = CodecDecoderConfig(hop=args.hop, n_fft=args.n_fft)
-    trainer = CodecTrainer(device, config, args.batch, tokenizer)
+    trainer = CodecTrainer(device, config, args.batch, tokenizer, args.start)
+    trainer.adversarial = args.start is not None
+    peak = START_LR if args.start else PEAK_LR
     generator = torch.Generator(device).manual_seed(args.seed)
     run, polled, saved = trainer.capture(), time.monotonic(), time.monotonic()
     log(event="start", elapsed_s=clock.elapsed_s, hours=store.used / 57.6e6)
     while clock.progress < 1:
-        if clock.step == ADVERSARIAL_FROM_STEP:
+        if clock.step == ADVERSARIAL_FROM_STEP and not trainer.adversarial:
             trainer.adversarial = True
             run = trainer.capture()
+        if args.start:
+            trainer.belief.fill_(min(1.0, max(0.0, clock.step / DISCRIMINATORS_ALONE - 1)))
         if not trainer.frozen and clock.elapsed_s > args.tokenizer_seconds:
             trainer.set_frozen(True)
             save(args.out / "tokenizer.pt", trainer.snapshot())
             log(event="tokenizer frozen", step=clock.step, elapsed_s=clock.elapsed_s)
             run = trainer.capture()
-        trainer.lr.fill_(cosine(clock.progress, peak=PEAK_LR, floor=FLOOR_LR, warm_up=0.01))
+        trainer.lr.fill_(cosine(clock.progress, peak=peak, floor=FLOOR_LR, warm_up=0.01))
         trainer.crops.copy_(store.crops(args.batch, trainer.crops.shape[1], generator))
         run()
         clock.step += 1
@@ -257,6 +277,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--tokenizer-seconds", type=float, default=270)
     parser.add_argument("--frozen", type=Path, help="train only a decoder on this tokenizer")
+    parser.add_argument("--start", type=Path, help="codec.pt of an earlier run to go on from")
     parser.add_argument("--hours", type=float, default=40, help="audio kept on the device")
     parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
     parser.add_argument("--batch", type=int, default=32)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from whisper.audio import HOP_LENGTH, N_FFT, mel_filters
+from whisper.model import Whisper
 
 from tts.embedded.codec import (
     FSQ_LEVELS,
@@ -101,6 +103,56 @@ class MelLoss(nn.Module):
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return a scalar."""
         return torch.stack([F.l1_loss(mel(fake), mel(real)) for mel in self.mels]).mean()
+
+
+class EarLoss(nn.Module):
+    """How differently a recogniser hears two sounds: relative gap of its encoder's features.
+
+    Mel losses weigh a vowel's level like a consonant's burst; what a recogniser tells apart is
+    what words are made of.
+
+    Args:
+        ear: A trained Whisper; kept frozen.
+    """
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, ear: Whisper) -> None:
+        super().__init__()
+        self.encoder = ear.encoder.float().requires_grad_(False)
+        self.register_buffer("filters", mel_filters("cpu", 80), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return a scalar: the mean over the encoder's blocks."""
+        with torch.no_grad():
+            wanted = self._features(real)
+        gaps = [
+            (made - heard).abs().mean() / heard.abs().mean()
+            for made, heard in zip(self._features(fake), wanted, strict=True)
+        ]
+        return torch.stack(gaps).mean()
+
+    def _features(self, audio: Tensor) -> list[Tensor]:
+        encoder = self.encoder
+        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(self._log_mel(audio))))).permute(0, 2, 1)
+        x = x.float() + encoder.positional_embedding[: x.shape[1]]
+        features = []
+        for block in encoder.blocks:
+            x = block(x)
+            features.append(x.float())
+        return features
+
+    def _log_mel(self, audio: Tensor) -> Tensor:
+        """Whisper's spectrogram, whose ``abs`` has no gradient at silence."""
+        spectrum = torch.stft(
+            audio.float(), N_FFT, HOP_LENGTH, window=self.window, return_complex=True
+        )[..., :-1]
+        power = spectrum.real.square() + spectrum.imag.square()
+        with torch.autocast(audio.device.type, enabled=False):
+            mel = (self.filters @ power).clamp(min=1e-10).log10()
+        return (torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
 class PeriodDiscriminator(nn.Module):

@@ -4,7 +4,8 @@
 
 Fixed tokens overfit: each pass shifts the audio by up to 20 ms before it is tokenized. Several
 processes share the work when torch.distributed's variables are set (training.run does so): each
-draws batches of its own, and gradients are averaged.
+draws batches of its own, and gradients are averaged. ``--start lm.pt`` goes on from weights of an
+earlier run.
 """
 
 from __future__ import annotations
@@ -182,7 +183,11 @@ class LMTrainer:
     def __init__(self, args: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
         self.ranks = ranks
         self.lm = SpeechLM(replace(LM_CONFIG, dropout=args.dropout)).to(device)
-        initialise(self.lm)
+        if args.start:
+            saved = torch.load(args.start, map_location=device)
+            self.lm.load_state_dict({k: v.float() for k, v in saved.items()})
+        else:
+            initialise(self.lm)
         self.plain = LMLoss(self.lm)
         self.loss = torch.compile(self.plain, dynamic=False) if args.compile else self.plain
         decayed = [p for p in self.lm.parameters() if p.dim() == 2]
@@ -313,6 +318,7 @@ def main() -> None:
     parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--lr", type=float, default=PEAK_LR)
+    parser.add_argument("--start", type=Path, help="lm.pt of an earlier run to go on from")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())

@@ -6,7 +6,8 @@ The corpus is gathered if it is not there. flite speaks it on the CPU while ever
 codec, the language model (from the moment the tokenizer is frozen, so it ends last) and the ear,
 each on a GPU of its own where there are several, or sharing one; the language model takes the GPUs
 that are left over too. Then the weight files are written to OUT/voice and OUT/ear; ``--install``
-puts them where mosgate ships them.
+puts them where mosgate ships them. ``--start DIR`` goes on from codec.pt and lm.pt of an earlier
+run, at lower learning rates.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 
 TOKENIZER_SHARE = 0.2
 RESERVE_S = 25.0
+PEAK_LR, START_LR = 2e-3, 1e-3
 PARTS = ("codec", "lm", "ear")
 
 
@@ -41,15 +43,15 @@ class Job:
 def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
     """Say what runs where: with one GPU everything shares it and keeps less audio."""
     total = args.seconds
-    tokenizer_s = TOKENIZER_SHARE * total
+    codec_s = args.codec_seconds or total
+    tokenizer_s = args.tokenizer_seconds or TOKENIZER_SHARE * total
     tokenizer = str(args.out / "tokenizer.pt")
     clock = ("--seconds", f"{total:.0f}")
     result = []
     if "codec" in args.only:
-        tokenizing = ("--tokenizer-seconds", f"{tokenizer_s:.0f}")
-        result.append(
-            Job(name="codec", module="training.codec", gpu=0, arguments=(*clock, *tokenizing))
-        )
+        times = ("--seconds", f"{codec_s:.0f}", "--tokenizer-seconds", f"{tokenizer_s:.0f}")
+        start = ("--start", str(args.start / "codec.pt")) if args.start else ()
+        result.append(Job(name="codec", module="training.codec", gpu=0, arguments=(*times, *start)))
     if "ear" in args.only:
         resynthesising = ("--codec", tokenizer)
         result.append(
@@ -59,15 +61,17 @@ def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
     if "lm" in args.only:
         gpus = list(range(len(result), n_gpus)) or [n_gpus - 1]
         lm_s = total - tokenizer_s - RESERVE_S
-        result += lm_jobs(gpus, lm_s, tokenizer, "480" if n_gpus > 1 else "120")
+        rate = START_LR if args.start else PEAK_LR
+        hours = args.hours or (480 if n_gpus > 1 else 120)
+        common = ("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", f"{hours:.0f}")
+        start = ("--start", str(args.start / "lm.pt")) if args.start else ()
+        result += lm_jobs(gpus, rate, (*common, *start))
     return result
 
 
-def lm_jobs(gpus: list[int], seconds: float, tokenizer: str, hours: str) -> list[Job]:
+def lm_jobs(gpus: list[int], rate: float, arguments: tuple[str, ...]) -> list[Job]:
     """Give the language model one process a GPU; the learning rate grows a little with them."""
-    rate = 2e-3 * len(gpus) ** 0.25
-    arguments = ("--seconds", f"{seconds:.0f}", "--tokenizer", tokenizer, "--hours", hours,
-                 "--lr", f"{rate:.2g}")  # fmt: skip
+    arguments += ("--lr", f"{rate * len(gpus) ** 0.25:.2g}")
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
     return [
         Job(
@@ -97,6 +101,10 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, default=Path("training/data/speech"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=780)
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from")
+    parser.add_argument("--codec-seconds", type=float, help="less than --seconds frees its GPU")
+    parser.add_argument("--tokenizer-seconds", type=float, help="a fifth of --seconds by default")
+    parser.add_argument("--hours", type=float, help="audio that the language model keeps")
     parser.add_argument("--library", default="", help="folder of flite's libraries")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="", help="one device for all, such as cpu, to rehearse")

@@ -1,0 +1,94 @@
+"""The voice's training: what the ear's loss hears, and going on from an earlier run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from evaluation.asr.embedded import load_ear
+from training.codec import CodecTrainer
+from training.codec_model import EarLoss
+from training.run import jobs
+from tts.embedded.codec import CodecDecoderConfig
+
+SMALL = CodecDecoderConfig(width=32, n_token_blocks=1, n_frame_blocks=1)
+
+
+@pytest.fixture(scope="module")
+def ear_loss() -> EarLoss:
+    return EarLoss(load_ear())
+
+
+@pytest.fixture
+def sound() -> Tensor:
+    """Two seconds of a gliding buzz, shape (2, 16000)."""
+    t = torch.arange(16_000) / 16_000
+    tones = [torch.sin(2 * torch.pi * n * (120 * t + 20 * t.square())) / n for n in range(1, 20)]
+    return torch.stack((sum(tones), sum(tones[1:]))) * 0.1  # type: ignore[arg-type]
+
+
+def test_the_ear_hears_no_difference_between_a_sound_and_itself(
+    ear_loss: EarLoss, sound: Tensor
+) -> None:
+    assert ear_loss(sound, sound).item() == 0.0
+
+
+def test_the_ear_hears_more_noise_as_a_greater_difference(ear_loss: EarLoss, sound: Tensor) -> None:
+    noise = torch.randn(sound.shape, generator=torch.Generator().manual_seed(0))
+    gaps = [ear_loss(sound, sound + level * noise).item() for level in (0.001, 0.01, 0.1)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] > 0
+
+
+def test_the_ear_teaches_even_from_silence(ear_loss: EarLoss, sound: Tensor) -> None:
+    made = torch.zeros_like(sound).requires_grad_()
+    ear_loss(sound, made).backward()
+    assert made.grad is not None
+    assert bool(made.grad.isfinite().all())
+
+
+def test_a_codec_goes_on_from_what_was_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = CodecTrainer(torch.device("cpu"), SMALL, 1)
+    torch.save(first.snapshot(), tmp_path / "codec.pt")
+    second = CodecTrainer(torch.device("cpu"), SMALL, 1, start=tmp_path / "codec.pt")
+    for name, value in second.snapshot()["decoder"].items():  # type: ignore[attr-defined]
+        assert torch.equal(value, first.snapshot()["decoder"][name])  # type: ignore[index]
+
+
+def test_one_step_lowers_every_loss_that_it_names(sound: Tensor) -> None:
+    torch.manual_seed(0)
+    trainer = CodecTrainer(torch.device("cpu"), SMALL, 2)
+    trainer.crops.copy_(sound.repeat(1, 2)[:, : trainer.crops.shape[1]])
+    trainer.lr.fill_(1e-3)
+    found = []
+    for _ in range(12):
+        trainer.step()
+        found.append({name: value.item() for name, value in trainer.losses.items()})
+    assert set(found[0]) == {"mel", "ear"}
+    assert found[-1]["mel"] < found[0]["mel"]
+    assert found[-1]["ear"] < found[0]["ear"]
+
+
+def test_a_run_that_goes_on_names_the_earlier_weights_and_learns_slower(tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        seconds=1000, only=["codec", "lm"], out=tmp_path, start=None, codec_seconds=None,
+        tokenizer_seconds=None, hours=None,
+    )  # fmt: skip
+    fresh = {job.name: job.arguments for job in jobs(args, 2)}
+    args.start, args.codec_seconds, args.tokenizer_seconds = tmp_path / "run", 300, 100
+    again = {job.name: job.arguments for job in jobs(args, 2)}
+    assert "--start" not in fresh["codec"] + fresh["lm"]
+    assert str(tmp_path / "run" / "codec.pt") in again["codec"]
+    assert str(tmp_path / "run" / "lm.pt") in again["lm"]
+    assert _after(again["lm"], "--lr") < _after(fresh["lm"], "--lr")
+    assert _after(again["codec"], "--seconds") == 300
+    assert _after(again["lm"], "--seconds") > _after(fresh["lm"], "--seconds")
+
+
+def _after(arguments: tuple[str, ...], name: str) -> float:
+    return float(arguments[arguments.index(name) + 1])
