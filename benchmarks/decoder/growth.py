@@ -1,6 +1,6 @@
 """How a decode step at T3's scale grows with batch and context, beside what the device allows.
 
-    python -m benchmarks.decoder.growth --out benchmarks/decoder/growth.json --seconds 80
+    python -m benchmarks.decoder.growth --out benchmarks/decoder/growth.json --seconds 75
     TRITON_INTERPRET=1 python -m benchmarks.decoder.growth --device cpu --tiny --out /tmp/g.json
 
 Random weights and cache contents, two rows a sequence (guidance), greedy tokens: as ``steps.py``.
@@ -68,7 +68,7 @@ class Bench:
         self.report = Report(args.out, args.seconds, {
             "device": str(self.device), "config": str(self.config), "n_speech": self.n_speech,
             "dtype": str(self.dtype), "lanes_per_sequence": 2, "n_steps": self.n_steps,
-            "command": sys.argv, "ceilings": {}, "points": self.points,
+            "arguments": sys.argv[1:], "ceilings": {}, "points": self.points,
         })  # fmt: skip
 
     @torch.inference_mode()
@@ -227,7 +227,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: small shapes, few steps")
-    parser.add_argument("--seconds", type=float, default=80.0, help="begin nothing after this")
+    parser.add_argument("--seconds", type=float, default=75.0, help="begin nothing after this")
     parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
