@@ -82,7 +82,8 @@ def finish(axes: Axes, title: str, label: str, ticks: list[int]) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("ms a decode step")
     axes.grid(alpha=0.2, which="both")
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_ylim(top=3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(fontsize=7, frameon=False, loc="upper left", ncol=2)
 
 
 def plot(result: dict[str, Any], output: Path) -> None:

@@ -15,7 +15,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from search.record import ASIDE
 
@@ -58,6 +58,10 @@ def draw(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(ScalarFormatter())
+    low, high = axes.get_xlim()
+    if high > 10 * low:  # or the labels would run into one another
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="both", labelsize=7)
     axes.set_xlabel("latency p50 of one sentence (ms)")
     name = result["environment"]["device_name"]
