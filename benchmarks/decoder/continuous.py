@@ -219,7 +219,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run all arms in turn, several times, and write one JSON file."""
+    """Run all arms in turn, several times; the JSON file is whole after every round."""
     args = arguments()
     if args.device == "cpu":
         torch.set_num_threads(1)
@@ -234,11 +234,6 @@ def main() -> None:
     }
     for arm in arms.values():  # compiles, captures
         timed(arm, generator, rows[: 3 * args.rows], args.rows)
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-    for _ in range(args.repeats):
-        for name, arm in arms.items():
-            runs[name].append(timed(arm, generator, rows, args.rows))
-            print(name, json.dumps(runs[name][-1]), flush=True)
     lengths = [row.cap for row in rows]
     found = {
         **provenance(),
@@ -253,10 +248,14 @@ def main() -> None:
             "max": max(lengths),
             "sigma": args.sigma,
         },
-        **summary(runs),
-        "runs": runs,
     }
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    for _ in range(args.repeats):
+        for name, arm in arms.items():
+            runs[name].append(timed(arm, generator, rows, args.rows))
+            print(name, json.dumps(runs[name][-1]), flush=True)
+        found |= {**summary(runs), "runs": runs}
+        args.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({k: v for k, v in found.items() if k.startswith(("throughput", "p95"))}))
 
 

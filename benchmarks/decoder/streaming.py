@@ -110,7 +110,7 @@ def row(voice: Synthesizer, text: str, repeats: int, warm_ups: int) -> dict[str,
 
 
 def main() -> None:
-    """Measure all ways and texts and write one JSON file."""
+    """Measure all ways and texts; the JSON file is whole after every text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
@@ -132,7 +132,7 @@ def main() -> None:
             measured = row(voice, TEXTS[name], args.repeats, args.warm_ups)
             found[way]["texts"][name] = measured
             print(way, "|", name, {k: v for k, v in measured.items() if k != "ttfa_s"}, flush=True)
-    args.out.write_text(json.dumps({**provenance(), "ways": found}, indent=1) + "\n")
+            args.out.write_text(json.dumps({**provenance(), "ways": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
