@@ -15,7 +15,7 @@ from tts.embedded import weights
 from tts.embedded.codec import CodecDecoder, CodecDecoderConfig
 from tts.embedded.lm import SpeechLM
 
-VERSION = "2"
+VERSION = "3"
 
 
 def read_voice(run: Path, decoder: str) -> tuple[SpeechLM, CodecDecoder]:

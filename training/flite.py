@@ -16,6 +16,8 @@ import json
 import multiprocessing
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,9 +154,12 @@ def main() -> None:
     jobs = plan(sentences[: args.limit], args.seed, args.others)
     queue: multiprocessing.Queue = multiprocessing.Queue()  # type: ignore[type-arg]
     workers = [
-        multiprocessing.Process(target=_work, args=(queue, args.out, args.library))
+        multiprocessing.Process(target=_work, args=(queue, args.out, args.library), daemon=True)
         for _ in range(args.processes)
     ]
+    # Whoever ends this process ends its workers, whatever they have not read.
+    queue.cancel_join_thread()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     for job in jobs:
         queue.put(job)

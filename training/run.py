@@ -27,6 +27,7 @@ TOKENIZER_SHARE = 0.2
 RESERVE_S = 25.0
 PEAK_LR, START_LR = 2e-3, 1e-3
 PARTS = ("codec", "lm", "ear")
+SPEAKING = "flite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ def main() -> None:
         args.corpus.parent.mkdir(parents=True, exist_ok=True)
         module("training.corpus", "-o", str(args.corpus))
     with (args.out / "flite.log").open("ab") as log:
-        running = {"flite": subprocess.Popen(speak, stdout=log, stderr=subprocess.STDOUT)}
+        running = {SPEAKING: subprocess.Popen(speak, stdout=log, stderr=subprocess.STDOUT)}
     for job in jobs(args, max(1, torch.cuda.device_count())):
         running[job.name] = start(job, args)
     wait(running, args.out)
@@ -136,19 +137,22 @@ def module(name: str, *arguments: str) -> None:
 
 
 def wait(running: dict[str, subprocess.Popen[bytes]], out: Path) -> None:
-    """Wait for all processes.
+    """Wait for all that train; speaking ends with them, whatever is left of the corpus.
 
     Raises:
         SystemExit: One of them failed.
     """
     failed = []
-    while running:
+    while set(running) - {SPEAKING}:
         time.sleep(1)
         for name, process in list(running.items()):
             if process.poll() is not None:
                 del running[name]
                 print(f"{name} ended with {process.returncode}", flush=True)
                 failed += [name] if process.returncode else []
+    if SPEAKING in running:
+        running[SPEAKING].terminate()
+        running[SPEAKING].wait()
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}; see the logs in {out}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor
 from evaluation.asr.embedded import load_ear
 from training.codec import CodecTrainer
 from training.codec_model import EarLoss
-from training.run import jobs
+from training.run import SPEAKING, jobs, wait
 from tts.embedded.codec import CodecDecoderConfig
 
 SMALL = CodecDecoderConfig(width=32, n_token_blocks=1, n_frame_blocks=1)
@@ -88,6 +90,26 @@ def test_a_run_that_goes_on_names_the_earlier_weights_and_learns_slower(tmp_path
     assert _after(again["lm"], "--lr") < _after(fresh["lm"], "--lr")
     assert _after(again["codec"], "--seconds") == 300
     assert _after(again["lm"], "--seconds") > _after(fresh["lm"], "--seconds")
+
+
+def _process(program: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", program])
+
+
+def test_speaking_ends_with_the_training(tmp_path: Path) -> None:
+    speaking = _process("import time; time.sleep(600)")
+    wait({SPEAKING: speaking, "lm": _process("")}, tmp_path)
+    assert speaking.poll() is not None
+
+
+@pytest.mark.parametrize("name", [SPEAKING, "lm"])
+def test_what_fails_is_named(tmp_path: Path, name: str) -> None:
+    running = {
+        name: _process("raise SystemExit(3)"),
+        "codec": _process("import time; time.sleep(3)"),
+    }
+    with pytest.raises(SystemExit, match=name):
+        wait(running, tmp_path)
 
 
 def _after(arguments: tuple[str, ...], name: str) -> float:
