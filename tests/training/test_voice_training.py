@@ -15,7 +15,7 @@ from evaluation.asr.embedded import load_ear
 from training.codec import CodecTrainer
 from training.codec_model import EarLoss
 from training.run import SPEAKING, jobs, wait
-from tts.embedded.codec import CodecDecoderConfig
+from tts.embedded.codec import CodecDecoderConfig, fsq_steps
 
 SMALL = CodecDecoderConfig(width=32, n_token_blocks=1, n_frame_blocks=1)
 
@@ -74,6 +74,15 @@ def test_one_step_lowers_every_loss_that_it_names(sound: Tensor) -> None:
     assert set(found[0]) == {"mel", "ear"}
     assert found[-1]["mel"] < found[0]["mel"]
     assert found[-1]["ear"] < found[0]["ear"]
+
+
+def test_a_process_that_has_spoken_can_still_train() -> None:
+    fsq_steps.cache_clear()
+    with torch.inference_mode():
+        fsq_steps(torch.device("cpu"))
+    made = torch.zeros(1, 4, 5, requires_grad=True)
+    (made * fsq_steps(torch.device("cpu"))).sum().backward()
+    assert made.grad is not None
 
 
 def test_a_run_that_goes_on_names_the_earlier_weights_and_learns_slower(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def digit_values(digits: Tensor) -> Tensor:
 @cache
 def fsq_steps(device: torch.device) -> Tensor:
     """Return levels less one, (5,), float32; kept, as a graph capture cannot copy from the host."""
-    return torch.tensor(FSQ_LEVELS, dtype=torch.float32, device=device) - 1
+    with torch.inference_mode(False):  # what speech leaves behind must serve training, too
+        return torch.tensor(FSQ_LEVELS, dtype=torch.float32, device=device) - 1
 
 
 class ConvNeXtBlock(nn.Module):
