@@ -109,7 +109,7 @@ class Arming:
 def arm(
     clips: Sequence[Clip],
     baseline: Sequence[UtteranceScores],
-    again: Sequence[UtteranceScores] | None,
+    again: Sequence[UtteranceScores] | Callable[[], Sequence[UtteranceScores]] | None,
     scorer: Scorer,
     config: GateConfig,
     *,
@@ -122,8 +122,9 @@ def arm(
     Args:
         clips: The baseline's audio.
         baseline: Its scores, in the clips' order.
-        again: Scores of the same prompts spoken by the same baseline with other seeds; None where
-            there is no second hearing, and then nothing is known of the baseline's own spread.
+        again: Scores of the same prompts spoken by the same baseline with other seeds; a function
+            that waits for them is asked when the canaries are done. None where there is no second
+            hearing, and then nothing is known of the baseline's own spread.
         scorer: Scores the canaries, as it scored the baseline; it must have the guards.
         config: The gate.
         canaries: What to try.
@@ -142,10 +143,12 @@ def arm(
         raise ValueError("the baseline's clips and scores are not of the same utterances")
     refuse_untested(canaries)
     began = clock()
-    verdict = None if again is None else decide(baseline, again, config)
     found, n_judged = judge_canaries(
         canaries, clips, baseline, scorer, config, harmless_n=harmless_n
     )
+    seconds = clock() - began
+    heard = again() if callable(again) else again
+    verdict = None if heard is None else decide(baseline, heard, config)
     itself = [] if verdict is None else not_itself(verdict, config)
     missed = (*itself, *(miss(one) for one in found if not one.is_right))
     doubted = doubt(baseline) if missed else ""
@@ -160,7 +163,7 @@ def arm(
         n=len(clips),
         n_small_loss=_n_small_loss(sigma_pct, config),
         n_judged=n_judged,
-        seconds=clock() - began,
+        seconds=seconds,
     )
 
 

@@ -7,7 +7,8 @@ a record that a resumed sweep finds again. What came of it all is kept in ``armi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,38 @@ class Armer:
         Raises:
             BaselineUnfitError: The baseline failed, or the time was over.
         """
+        trying = _InTime(self.runner)
         try:
-            again = self.heard_again()
-            return again, self.tried(again)
+            if not self.runner.overlap:
+                again = self.heard_again()
+                self.runner.on_event(_canaries(again))
+                return again, self.tried(trying, _scores(again))
+            return self.side_by_side(trying)
         except BudgetOverError as error:
             self.runner.folder.save_clock()
             raise BaselineUnfitError(
                 "the study's time was over before the gate was armed: give it more"
             ) from error
+
+    def side_by_side(self, trying: _InTime) -> tuple[TrialRecord, Arming]:
+        """Judge the canaries while the baseline is still being heard again: nothing is timed.
+
+        Raises:
+            BaselineUnfitError: The baseline failed.
+            BudgetOverError: The time was over.
+        """
+        heard: Future[list[UtteranceScores]] = Future()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="canaries") as thread:
+            tried = thread.submit(self.tried, trying, heard.result)
+            try:
+                again = self.heard_again()
+                heard.set_result(_scores(again))
+                self.runner.on_event(_canaries(again))
+                return again, tried.result()
+            except BaseException:
+                trying.is_stopped = True
+                heard.cancel()
+                raise
 
     def heard_again(self) -> TrialRecord:
         """Return the record of the second hearing; run it if need be.
@@ -125,20 +150,21 @@ class Armer:
             f"{failure.phase}: {failure.message}); mend that and run the same command again"
         )
 
-    def tried(self, again: TrialRecord) -> Arming:
-        """Try the gate on both hearings and on the canaries.
+    def tried(
+        self, trying: _InTime, again: list[UtteranceScores] | Callable[[], list[UtteranceScores]]
+    ) -> Arming:
+        """Try the gate on the canaries and on both hearings.
 
         Raises:
             BudgetOverError: The time was over.
         """
-        self.runner.on_event(PhaseStarted(number=again.number, phase="canaries", deadline_s=0.0))
         folder = self.runner.folder.trials / self.baseline.folder_name
         scores = load_reference(folder, self.baseline.utterances).scores
         return arm(
             baseline_clips(folder, scores, self.prompts.references),
             scores,
-            [UtteranceScores.from_mapping(u) for u in again.utterances],
-            _InTime(self.runner),
+            again,
+            trying,
             self.config.gate,
             canaries=select(self.config.arming.canaries),
             harmless_n=HARMLESS_N,
@@ -146,21 +172,33 @@ class Armer:
 
 
 class _InTime:
-    """The study's scorer, as long as there is time for the search."""
+    """The study's scorer, in turn with what else it scores, while there is time for the search."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self.is_stopped = False
 
     def score(
         self, clips: Sequence[Clip], *, metrics: Sequence[str] | None = None
     ) -> list[UtteranceScores]:
         """Score clips, in their order, by some of the metrics or (None) by all."""
-        return self.runner.scoring.scorer.score(clips, metrics=metrics, on_progress=self.go_on)
+        scoring = self.runner.scoring
+        return scoring.in_turn(
+            lambda: scoring.scorer.score(clips, metrics=metrics, on_progress=self.go_on)
+        )
 
     def go_on(self, _done: int, _total: int) -> None:
-        """Give up in the middle of a batch once the time is over."""
-        if self.runner.left_s <= 0:
+        """Give up in the middle of a batch once the time is over, or nobody waits for it."""
+        if self.is_stopped or self.runner.left_s <= 0:
             raise BudgetOverError("the search's time is over")
+
+
+def _scores(record: TrialRecord) -> list[UtteranceScores]:
+    return [UtteranceScores.from_mapping(u) for u in record.utterances]
+
+
+def _canaries(again: TrialRecord) -> PhaseStarted:
+    return PhaseStarted(number=again.number, phase="canaries", deadline_s=0.0)
 
 
 def baseline_clips(

@@ -59,6 +59,10 @@ class Scoring:
         """Begin to score clips."""
         return self.executor.submit(self._score, list(clips))
 
+    def in_turn(self, work: Callable[[], list[UtteranceScores]]) -> list[UtteranceScores]:
+        """Do other scoring on this thread, after what it has to do, and wait for it."""
+        return self.executor.submit(work).result()
+
     def _score(self, clips: list[Clip]) -> list[UtteranceScores]:
         keys = [clip_key(clip) for clip in clips]
         new = [clip for clip, key in zip(clips, keys, strict=True) if key not in self.known]

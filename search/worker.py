@@ -261,6 +261,8 @@ def kind_of(error: BaseException) -> str:
         return "oom"
     if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
         return "oom"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return "oom"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return "disk"
     return "error"

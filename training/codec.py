@@ -30,6 +30,7 @@ CROP_TOKENS = 28
 MEL_WEIGHT, FEATURE_WEIGHT, EAR_WEIGHT = 45.0, 2.0, 50.0
 PEAK_LR, START_LR, FLOOR_LR = 5e-4, 2e-4, 1e-5
 ADVERSARIAL_FROM_STEP = 4000
+# The ear is taught after the first codec, so only a run that goes on has one to listen with.
 # New discriminators learn for so many steps before a trained decoder listens to them, then
 # are believed more and more over as many.
 DISCRIMINATORS_ALONE = 300
@@ -43,7 +44,7 @@ class CodecTrainer:
         config: The decoder's shape.
         batch: Crops a step.
         tokenizer: A trained tokenizer to keep frozen, or None to train one.
-        start: A saved codec to go on from, see ``snapshot``.
+        start: A saved codec to go on from, see ``snapshot``, listening with the ear that ships.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class CodecTrainer:
             self._go_on(torch.load(start, map_location=device))
         self.discriminators = Discriminators().to(device)
         self.mel_loss = MelLoss().to(device)
-        self.ear_loss = EarLoss(load_ear()).to(device)
+        self.ear_loss = EarLoss(load_ear()).to(device) if start is not None else None
         self.crops = torch.zeros(batch, CROP_TOKENS * SAMPLES_PER_TOKEN, device=device)
         self.lr = torch.tensor(0.0, device=device)
         self.losses: dict[str, Tensor] = {}
         self.adversarial = False
-        self.belief = torch.tensor(1.0, device=device)
+        self.adversarial_share = torch.tensor(1.0, device=device)
         self.average = Average(nn.ModuleList([self.tokenizer, self.decoder]), 0.999)
         self.d_optimizer = self._optimizer(self.discriminators)
         self.set_frozen(tokenizer is not None)
@@ -102,11 +103,14 @@ class CodecTrainer:
             if self.adversarial:
                 self._discriminate(fake.detach())
             mel = self.mel_loss(self.crops, fake)
-            heard = self.ear_loss(self.crops, fake)
-            loss = MEL_WEIGHT * mel + EAR_WEIGHT * heard
-            self.losses |= {"mel": mel.detach(), "ear": heard.detach()}
+            loss = MEL_WEIGHT * mel
+            self.losses["mel"] = mel.detach()
+            if self.ear_loss is not None:
+                heard = self.ear_loss(self.crops, fake)
+                loss = loss + EAR_WEIGHT * heard
+                self.losses["ear"] = heard.detach()
             if self.adversarial:
-                loss = loss + self.belief * self._fool(fake)
+                loss = loss + self.adversarial_share * self._fool(fake)
         self.g_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 10.0)
@@ -209,7 +213,7 @@ def train(args: argparse.Namespace) -> None:
             trainer.adversarial = True
             run = trainer.capture()
         if args.start:
-            trainer.belief.fill_(min(1.0, max(0.0, clock.step / DISCRIMINATORS_ALONE - 1)))
+            trainer.adversarial_share.fill_(adversarial_share(clock.step))
         if not trainer.frozen and clock.elapsed_s > args.tokenizer_seconds:
             trainer.set_frozen(True)
             save(args.out / "tokenizer.pt", trainer.snapshot())
@@ -230,6 +234,11 @@ def train(args: argparse.Namespace) -> None:
             saved = time.monotonic()
     save(args.out / f"{args.name}.pt", trainer.snapshot())
     log(event="done", step=clock.step, elapsed_s=clock.elapsed_s)
+
+
+def adversarial_share(step: int) -> float:
+    """Return how much a trained decoder believes new discriminators, in [0, 1]."""
+    return min(1.0, max(0.0, step / DISCRIMINATORS_ALONE - 1))
 
 
 def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
@@ -276,8 +285,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1080)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--tokenizer-seconds", type=float, default=270)
-    parser.add_argument("--frozen", type=Path, help="train only a decoder on this tokenizer")
-    parser.add_argument("--start", type=Path, help="codec.pt of an earlier run to go on from")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--frozen", type=Path, help="train only a decoder on this tokenizer")
+    origin.add_argument("--start", type=Path, help="codec.pt of an earlier run to go on from")
     parser.add_argument("--hours", type=float, default=40, help="audio kept on the device")
     parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
     parser.add_argument("--batch", type=int, default=32)

@@ -33,7 +33,7 @@ BUCKETS = ((24, 40), (48, 64), (80, 88), (112, 112), (144, 144), (184, 176), (24
 POSITIONS_PER_STEP = 24_576
 SHIFT = SAMPLES_PER_TOKEN // 2
 CONDITION_DROPOUT, TOKEN_NOISE = 0.1, 0.02
-PEAK_LR, FLOOR_LR = 2e-3, 2e-5
+PEAK_LR, START_LR, FLOOR_LR = 2e-3, 1e-3, 2e-5
 
 
 class LMLoss(nn.Module):
@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=340, help="audio kept on the device")
     parser.add_argument("--hours-first", type=float, default=2, help="audio to start with")
     parser.add_argument("--dropout", type=float, default=0.05)
-    parser.add_argument("--lr", type=float, default=PEAK_LR)
+    parser.add_argument("--lr", type=float, default=PEAK_LR, help="at its peak")
     parser.add_argument("--start", type=Path, help="lm.pt of an earlier run to go on from")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--seed", type=int, default=0)

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import torch
 
+from training.lm import PEAK_LR, START_LR
+
 TOKENIZER_SHARE = 0.2
 RESERVE_S = 25.0
-PEAK_LR, START_LR = 2e-3, 1e-3
 PARTS = ("codec", "lm", "ear")
 SPEAKING = "flite"
 
@@ -44,8 +45,10 @@ class Job:
 def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
     """Say what runs where: with one GPU everything shares it and keeps less audio."""
     total = args.seconds
-    codec_s = args.codec_seconds or total
-    tokenizer_s = args.tokenizer_seconds or TOKENIZER_SHARE * total
+    codec_s = total if args.codec_seconds is None else args.codec_seconds
+    tokenizer_s = args.tokenizer_seconds
+    if tokenizer_s is None:
+        tokenizer_s = TOKENIZER_SHARE * codec_s
     tokenizer = str(args.out / "tokenizer.pt")
     clock = ("--seconds", f"{total:.0f}")
     result = []
@@ -63,8 +66,8 @@ def jobs(args: argparse.Namespace, n_gpus: int) -> list[Job]:
         gpus = list(range(len(result), n_gpus)) or [n_gpus - 1]
         lm_s = total - tokenizer_s - RESERVE_S
         rate = START_LR if args.start else PEAK_LR
-        hours = args.hours or (480 if n_gpus > 1 else 120)
-        common = ("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", f"{hours:.0f}")
+        hours = args.hours if args.hours is not None else 480 if n_gpus > 1 else 120
+        common = ("--seconds", f"{lm_s:.0f}", "--tokenizer", tokenizer, "--hours", f"{hours:g}")
         start = ("--start", str(args.start / "lm.pt")) if args.start else ()
         result += lm_jobs(gpus, rate, (*common, *start))
     return result
@@ -103,8 +106,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=780)
     parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from")
-    parser.add_argument("--codec-seconds", type=float, help="less than --seconds frees its GPU")
-    parser.add_argument("--tokenizer-seconds", type=float, help="a fifth of --seconds by default")
+    parser.add_argument("--codec-seconds", type=float, help="--seconds by default")
+    parser.add_argument("--tokenizer-seconds", type=float, help="a fifth of the codec's by default")
     parser.add_argument("--hours", type=float, help="audio that the language model keeps")
     parser.add_argument("--library", default="", help="folder of flite's libraries")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
@@ -112,7 +115,10 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="replace the shipped weights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    check(parser, args)
     args.out.mkdir(parents=True, exist_ok=True)
+    if "codec" in args.only:  # the language model waits for this run's own
+        (args.out / "tokenizer.pt").unlink(missing_ok=True)
     spare = max(2, (os.cpu_count() or 4) - 14)
     # Speaking gives way to compiling and feeding the GPUs.
     speak = [
@@ -129,6 +135,27 @@ def main() -> None:
         running[job.name] = start(job, args)
     wait(running, args.out)
     export(args)
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with an error where arguments contradict one another."""
+    for name in ("seconds", "codec_seconds", "tokenizer_seconds", "hours"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            parser.error(f"--{name.replace('_', '-')} {value:g}: must be positive")
+    codec_s = args.seconds if args.codec_seconds is None else args.codec_seconds
+    if args.tokenizer_seconds is not None and args.tokenizer_seconds >= codec_s:
+        parser.error(f"--tokenizer-seconds must be less than the codec's {codec_s:g} seconds")
+    if args.start is None:
+        return
+    if args.start.resolve() == args.out.resolve():
+        parser.error("--start: an earlier run, in another folder than --out")
+    needed = {"codec": "codec.pt", "lm": "lm.pt"}
+    if not needed.keys() & set(args.only):
+        parser.error("--start: the ear always starts afresh")
+    for part, name in needed.items():
+        if part in args.only and not (args.start / name).exists():
+            parser.error(f"--start: {args.start / name} is missing")
 
 
 def module(name: str, *arguments: str) -> None:

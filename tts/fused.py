@@ -145,15 +145,18 @@ class FusedStep:
 
         n_rows, layers = x.shape[0], cache.layers
         buffers = self._for(n_rows, _n_slots(layers[0]))
-        run = self._library if self._is_library(n_rows) else self._rows
+        is_library = self._is_library(n_rows)
         stream = x.reshape(n_rows, -1)
         for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
-            # What ran before the first kernel may not tell when it is done.
-            is_pdl = self.pdl and i > 0
-            run(layer, stream, positions, kept, buffers, is_first_pdl=is_pdl)
+            if is_library:
+                self._library(layer, stream, positions, kept, buffers)
+            else:  # what ran before the first kernel may not tell when it is done
+                is_pdl = self.pdl and i > 0
+                self._rows(layer, stream, positions, kept, buffers, is_first_pdl=is_pdl)
             stream = buffers.x
         eps = self.config.norm_eps
-        normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=self.pdl)
+        is_pdl = self.pdl and not is_library
+        normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=is_pdl)
         return normed[:, None]
 
     def _is_library(self, n_rows: int) -> bool:
@@ -184,7 +187,7 @@ class FusedStep:
             x, layer.qkv, b.qkv.view(n_rows, -1), norm=layer.attention_norm, eps=eps,
             is_pdl=is_first_pdl, tile=tile("qkv"),
         )  # fmt: skip
-        self._attend(layer, positions, kept, b)
+        self._attend(layer, positions, kept, b, is_pdl=self.pdl)
         multiply(
             b.y.view(n_rows, -1), layer.out, b.x, residual=x, is_pdl=self.pdl, tile=tile("out")
         )
@@ -195,29 +198,25 @@ class FusedStep:
         multiply(b.gated, layer.down, b.x, residual=b.x, is_pdl=self.pdl, tile=tile("down"))
 
     def _library(
-        self,
-        layer: _Layer,
-        x: Tensor,
-        positions: Tensor,
-        kept: Layer,
-        b: _Buffers,
-        *,
-        is_first_pdl: bool,
+        self, layer: _Layer, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers
     ) -> None:
         from tts.kernels.pointwise import normalise, swiglu
 
-        # A library's kernel starts when all before it have ended; ours may start early behind it.
+        # A library's kernel starts when all before it have ended, and an early start of ours
+        # behind it costs more than it wins (benchmarks/decoder/NOTES.md).
         eps, n_rows = self.config.norm_eps, len(x)
-        normalise(x, layer.attention_norm, eps, b.normed, is_pdl=is_first_pdl)
+        normalise(x, layer.attention_norm, eps, b.normed)
         torch.mm(b.normed, _plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
-        self._attend(layer, positions, kept, b)
+        self._attend(layer, positions, kept, b, is_pdl=False)
         torch.addmm(x, b.y.view(n_rows, -1), _plain(layer.out).t(), out=b.x)
-        normalise(b.x, layer.ffn_norm, eps, b.normed, is_pdl=self.pdl)
+        normalise(b.x, layer.ffn_norm, eps, b.normed)
         torch.mm(b.normed, _plain(layer.gate_up).t(), out=b.both)
-        swiglu(b.both, b.gated, is_pdl=self.pdl)
+        swiglu(b.both, b.gated)
         b.x.addmm_(b.gated, _plain(layer.down).t())
 
-    def _attend(self, layer: _Layer, positions: Tensor, kept: Layer, b: _Buffers) -> None:
+    def _attend(
+        self, layer: _Layer, positions: Tensor, kept: Layer, b: _Buffers, *, is_pdl: bool
+    ) -> None:
         from tts.kernels.decode_attention import NewEntry, attend
 
         new = NewEntry(
@@ -228,7 +227,7 @@ class FusedStep:
             n_heads=self.config.n_heads, new=new,
             key_scales=getattr(kept, "key_scales", None),
             value_scales=getattr(kept, "value_scales", None),
-            block_table=getattr(kept, "block_table", None), is_pdl=self.pdl,
+            block_table=getattr(kept, "block_table", None), is_pdl=is_pdl,
         )  # fmt: skip
 
     def _table(self, n_slots: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.decoder.steps import _milliseconds
 from benchmarks.decoder.timing import (
     Report,
     Sample,
@@ -30,11 +29,12 @@ from benchmarks.decoder.timing import (
     column,
     free,
     interleave,
+    milliseconds,
     ratios,
     summary,
     synchronise,
 )
-from benchmarks.decoder.ways import N_SPEECH, T3, TINY, Step, Way, model, read_bytes
+from benchmarks.decoder.ways import N_SPEECH, T3, TINY, Step, Way, model, random_cache, read_bytes
 from evaluation.roofline import Roofline, measure_copy, measure_product
 from tts.costs import decoder_flops, linear_parameters
 from tts.decoder import Decoder, DecoderConfig
@@ -131,7 +131,11 @@ class Bench:
     ) -> None:
         """Build and time; what it makes is let go when it returns."""
         steps: dict[str, Step] = {}
-        made = attempt(lambda: {"cache": self.cache(2 * batch, n_slots)})
+        made = attempt(
+            lambda: {
+                "cache": random_cache(self.config, 2 * batch, n_slots, self.dtype, self.device)
+            }
+        )
         start = context - self.n_steps // 2 - 2
         for way in ways:
             row = rows[way.name]
@@ -167,17 +171,7 @@ class Bench:
         del turn
         step.reset()
         with step.kernel_allowed():
-            return {"ms": _milliseconds(step.replay, self.n_steps, self.device)}
-
-    def cache(self, n_lanes: int, n_slots: int) -> StaticCache:
-        """Return a cache full of random numbers."""
-        c = self.config
-        shape = (n_lanes, c.n_kv_heads, n_slots, c.head_dim)
-        cache = StaticCache(c.n_layers, shape, self.dtype, self.device)
-        generator = torch.Generator(self.device).manual_seed(1)
-        for buffer in (cache.keys, cache.values):
-            buffer.normal_(0, 1, generator=generator)
-        return cache
+            return {"ms": milliseconds(step.replay, self.n_steps, self.device)}
 
     def line(self, batch: int, context: int, name: str, row: dict[str, Any]) -> str:
         """Say one way's time at one point in a line."""

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -28,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.decoder.timing import attempt, milliseconds
 from benchmarks.decoder.ways import (
     FEW_ROWS,
     MANY_ROWS,
@@ -37,6 +36,7 @@ from benchmarks.decoder.ways import (
     Step,
     Way,
     model,
+    random_cache,
     read_bytes,
     twin,
 )
@@ -116,7 +116,7 @@ class Bench:
                 process.wait(timeout=max(1.0, self._left() - 20))
             self._say(f"{len(warmers)} processes have compiled")
         for batch in map(int, self.arguments.batches.split(",")):
-            cache = self._cache(2 * batch)
+            cache = random_cache(self.config, 2 * batch, self.n_slots, self.dtype, self.device)
             if self.arguments.tune:
                 self._tune(batch, cache)
             self._batch(batch, cache)
@@ -134,15 +134,6 @@ class Bench:
         shares = [json.dumps(jobs[i::n]) for i in range(n)]
         return [subprocess.Popen([*command, "--warm", share]) for share in shares]
 
-    def _cache(self, n_rows: int) -> StaticCache:
-        c = self.config
-        shape = (n_rows, c.n_kv_heads, self.n_slots, c.head_dim)
-        cache = StaticCache(c.n_layers, shape, self.dtype, self.device)
-        generator = torch.Generator(self.device).manual_seed(1)
-        for buffer in (cache.keys, cache.values):
-            buffer.normal_(0, 1, generator=generator)
-        return cache
-
     def _batch(self, batch: int, cache: StaticCache) -> None:
         ways = FEW_ROWS if batch <= 2 else MANY_ROWS
         results: dict[str, dict[str, Any]] = {}
@@ -154,9 +145,7 @@ class Bench:
             if self._left() < (15 if way.kind.startswith("compile") else 4):
                 results[way.name] = {"error": "no time was left"}
                 continue
-            results[way.name] = self._attempt(
-                lambda used=used: self._build(used, batch, cache, steps)
-            )
+            results[way.name] = attempt(lambda used=used: self._build(used, batch, cache, steps))
             self._say(f"batch {batch}: {way.name}: {results[way.name]}")
         self._rounds(steps, results)
         self.report["batches"][str(batch)] = results
@@ -205,7 +194,7 @@ class Bench:
             if self._left() < 2 and i > 1:
                 break
             for name, step in steps.items():
-                result = self._attempt(lambda step=step: {"ms": self._time(step)})
+                result = attempt(lambda step=step: {"ms": self._time(step)})
                 if i > 0 and "ms" in result:  # the first round warms up
                     times[name].append(result["ms"])
         for name, values in times.items():
@@ -217,7 +206,7 @@ class Bench:
         n = self.n_steps if step.way.kind != "eager" else max(2, self.n_steps // 4)
         step.reset()
         with step.kernel_allowed():
-            return _milliseconds(step.replay, n, self.device)
+            return milliseconds(step.replay, n, self.device)
 
     def _tune(self, batch: int, cache: StaticCache) -> None:
         """Change one cut at a time and keep what is quicker."""
@@ -230,7 +219,7 @@ class Bench:
                 if time.monotonic() - self.began > limit:
                     break
                 tuning = _changed(best, **change)
-                result = self._attempt(lambda t=tuning, way=way: self._once(way, t, batch, cache))
+                result = attempt(lambda t=tuning, way=way: self._once(way, t, batch, cache))
                 found[str(change or "default")] = result.get("ms", str(result.get("error")))
                 if result.get("ms", float("inf")) < 0.995 * best_ms:
                     best, best_ms = tuning, result["ms"]
@@ -243,14 +232,6 @@ class Bench:
         step = Step(self.model, replace(way, tuning=tuning), cache, batch, self.context)
         self._time(step)
         return {"ms": min(self._time(step) for _ in range(3))}
-
-    def _attempt(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        try:
-            return work()
-        except Exception as error:  # noqa: BLE001 - one broken way must not stop the others
-            if os.environ.get("MOSGATE_TRACE"):
-                traceback.print_exc()
-            return {"error": f"{type(error).__name__}: {str(error)[:400]}"}
 
     def _table(self, batch: int, results: dict[str, dict[str, Any]]) -> None:
         base = results.get("eager", {}).get("median_ms")
@@ -285,28 +266,12 @@ class Bench:
             self.arguments.out.write_text(json.dumps(self.report, indent=1) + "\n")
 
 
-def _milliseconds(work: Callable[[], Any], n: int, device: torch.device) -> float:
-    if device.type != "cuda":
-        began = time.perf_counter()
-        for _ in range(n):
-            work()
-        return (time.perf_counter() - began) / n * 1e3
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    work()
-    start.record()
-    for _ in range(n):
-        work()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / n
-
-
 def _copy_bandwidth(device: torch.device) -> float:
     """Return bytes read and written per second by a copy of 2 GiB."""
     source = torch.empty(2**31, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    _milliseconds(lambda: target.copy_(source), 3, device)
-    ms = min(_milliseconds(lambda: target.copy_(source), 5, device) for _ in range(3))
+    milliseconds(lambda: target.copy_(source), 3, device)
+    ms = min(milliseconds(lambda: target.copy_(source), 5, device) for _ in range(3))
     return 2 * 2**31 / ms * 1e3
 
 

@@ -146,3 +146,20 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def milliseconds(work: Callable[[], Any], n: int, device: torch.device) -> float:
+    """Return the mean time of ``n`` calls; on a GPU by its own clock, after one more call."""
+    if device.type != "cuda":
+        began = time.perf_counter()
+        for _ in range(n):
+            work()
+        return (time.perf_counter() - began) / n * 1e3
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    work()
+    start.record()
+    for _ in range(n):
+        work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / n

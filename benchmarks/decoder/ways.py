@@ -185,3 +185,15 @@ def read_bytes(way: Way, config: DecoderConfig, n_speech: int, n_rows: int, n_li
     bits = {"native": 16.0, "int8": 8.0, "int4": 4.0 + 16 / way.group}[way.weights]
     cache = 2 * n_rows * c.n_kv_heads * c.head_dim * n_live * 2  # keys and values of 16 bits
     return int(c.n_layers * (per_layer * bits / 8 + cache) + 2 * n_speech * c.width)
+
+
+def random_cache(
+    config: DecoderConfig, n_lanes: int, n_slots: int, dtype: torch.dtype, device: torch.device
+) -> StaticCache:
+    """Return a cache full of random numbers, always the same."""
+    shape = (n_lanes, config.n_kv_heads, n_slots, config.head_dim)
+    cache = StaticCache(config.n_layers, shape, dtype, device)
+    generator = torch.Generator(device).manual_seed(1)
+    for buffer in (cache.keys, cache.values):
+        buffer.normal_(0, 1, generator=generator)
+    return cache

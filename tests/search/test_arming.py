@@ -5,20 +5,25 @@ from __future__ import annotations
 import ast
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evaluation import provenance
+from evaluation.scores import Clip, UtteranceScores
 from search.armed import ARMING
 from search.arming import AGAIN_SEED
 from search.config import SweepConfig
 from search.errors import BaselineUnfitError, ConfigError, InfrastructureError
 from search.folder import StudyFolder
-from search.prompts import CONFIRM_SEED
-from search.record import Failure
+from search.prompts import CONFIRM_SEED, PromptSet
+from search.record import Failure, Role, TrialRecord
+from search.reference import Reference
+from search.space import Candidate
 from search.trial import BudgetOverError
+from tests.search import fakes
 from tests.search.armer_fixtures import FINE, SWEEP, FakeRunner, Ticking, armer, n_screened
 
 
@@ -141,6 +146,51 @@ def test_the_canaries_time_is_written_down_with_what_came_of_them(
     # Killed right here, the next sitting knows of all that time.
     with StudyFolder(tmp_path / "mlruns", "a", clock=lambda: 0.0) as folder:
         assert folder.spent_s == scorer.n_scored > n_screened()
+
+
+class Listening(FakeRunner):
+    """Its second hearing lasts until the first canary is scored, and ends as told."""
+
+    overlap = True
+
+    def attempt(
+        self, candidate: Candidate, role: Role, prompts: PromptSet, reference: Reference | None
+    ) -> TrialRecord:
+        deadline = time.monotonic() + 10
+        while self.scoring.scorer.n_scored == 0:  # type: ignore[attr-defined]
+            assert time.monotonic() < deadline, "no canary was scored while the baseline spoke"
+            time.sleep(0.01)
+        return super().attempt(candidate, role, prompts, reference)
+
+
+def test_canaries_are_judged_while_the_baseline_is_heard_again(
+    tmp_path: Path, configure: Callable[[str], SweepConfig]
+) -> None:
+    with StudyFolder(tmp_path / "mlruns", "a") as folder:
+        alone = armer(FakeRunner(configure(""), folder, FINE)).arm()
+    with StudyFolder(tmp_path / "other", "a") as folder:
+        found = armer(Listening(configure(""), folder, FINE)).arm()
+    assert alone is not None
+    assert found is not None
+    assert dataclasses.replace(found, seconds=0.0) == dataclasses.replace(alone, seconds=0.0)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), BudgetOverError()])
+def test_canaries_end_with_the_hearing_beside_them(
+    tmp_path: Path, configure: Callable[[str], SweepConfig], ending: BaseException
+) -> None:
+    class Slow(fakes.FakeScorer):
+        def _one(self, clip: Clip) -> UtteranceScores:
+            time.sleep(0.1)
+            return super()._one(clip)
+
+    with StudyFolder(tmp_path / "mlruns", "a") as folder:
+        runner = Listening(configure(""), folder, ending)
+        runner.scoring.scorer = Slow()
+        with pytest.raises((KeyboardInterrupt, BaselineUnfitError)):
+            armer(runner).arm()
+        assert runner.scoring.scorer.n_scored < n_screened()
+        assert not (folder.path / ARMING).exists()
 
 
 def test_canaries_end_with_the_searchs_time(

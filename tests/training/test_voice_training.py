@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from evaluation.asr.embedded import load_ear
-from training.codec import CodecTrainer
+from training.codec import CodecTrainer, adversarial_share
 from training.codec_model import EarLoss
-from training.run import SPEAKING, jobs, wait
+from training.run import SPEAKING, jobs, main, wait
 from tts.embedded.codec import CodecDecoderConfig, fsq_steps
 
 SMALL = CodecDecoderConfig(width=32, n_token_blocks=1, n_frame_blocks=1)
@@ -27,7 +28,7 @@ def ear_loss() -> EarLoss:
 
 @pytest.fixture
 def sound() -> Tensor:
-    """Two seconds of a gliding buzz, shape (2, 16000)."""
+    """A second of a gliding buzz, and of the same without its lowest tone, shape (2, 16000)."""
     t = torch.arange(16_000) / 16_000
     tones = [torch.sin(2 * torch.pi * n * (120 * t + 20 * t.square())) / n for n in range(1, 20)]
     return torch.stack((sum(tones), sum(tones[1:]))) * 0.1  # type: ignore[arg-type]
@@ -58,13 +59,18 @@ def test_a_codec_goes_on_from_what_was_saved(tmp_path: Path) -> None:
     first = CodecTrainer(torch.device("cpu"), SMALL, 1)
     torch.save(first.snapshot(), tmp_path / "codec.pt")
     second = CodecTrainer(torch.device("cpu"), SMALL, 1, start=tmp_path / "codec.pt")
-    for name, value in second.snapshot()["decoder"].items():  # type: ignore[attr-defined]
-        assert torch.equal(value, first.snapshot()["decoder"][name])  # type: ignore[index]
+    for part in ("tokenizer", "decoder"):
+        wanted = first.snapshot()[part]
+        for name, value in second.snapshot()[part].items():  # type: ignore[attr-defined]
+            assert torch.equal(value, wanted[name]), (part, name)  # type: ignore[index]
 
 
-def test_one_step_lowers_every_loss_that_it_names(sound: Tensor) -> None:
+def test_a_few_steps_lower_what_the_spectrum_and_the_ear_find(
+    tmp_path: Path, sound: Tensor
+) -> None:
     torch.manual_seed(0)
-    trainer = CodecTrainer(torch.device("cpu"), SMALL, 2)
+    torch.save(CodecTrainer(torch.device("cpu"), SMALL, 1).snapshot(), tmp_path / "codec.pt")
+    trainer = CodecTrainer(torch.device("cpu"), SMALL, 2, start=tmp_path / "codec.pt")
     trainer.crops.copy_(sound.repeat(1, 2)[:, : trainer.crops.shape[1]])
     trainer.lr.fill_(1e-3)
     found = []
@@ -74,6 +80,20 @@ def test_one_step_lowers_every_loss_that_it_names(sound: Tensor) -> None:
     assert set(found[0]) == {"mel", "ear"}
     assert found[-1]["mel"] < found[0]["mel"]
     assert found[-1]["ear"] < found[0]["ear"]
+
+
+def test_the_first_codec_needs_no_ear(sound: Tensor) -> None:
+    trainer = CodecTrainer(torch.device("cpu"), SMALL, 2)
+    trainer.crops.copy_(sound.repeat(1, 2)[:, : trainer.crops.shape[1]])
+    trainer.step()
+    assert set(trainer.losses) == {"mel"}
+
+
+def test_new_discriminators_learn_before_they_are_believed() -> None:
+    shares = [adversarial_share(step) for step in range(0, 1000, 50)]
+    assert shares[0] == 0.0
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 def test_a_process_that_has_spoken_can_still_train() -> None:
@@ -106,9 +126,39 @@ def _process(program: str) -> subprocess.Popen[bytes]:
 
 
 def test_speaking_ends_with_the_training(tmp_path: Path) -> None:
-    speaking = _process("import time; time.sleep(600)")
-    wait({SPEAKING: speaking, "lm": _process("")}, tmp_path)
-    assert speaking.poll() is not None
+    speaking = _process("import time; time.sleep(20)")
+    try:
+        wait({SPEAKING: speaking, "lm": _process("")}, tmp_path)
+        assert speaking.poll() == -signal.SIGTERM
+    finally:
+        speaking.kill()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--start", "."], "another folder"),
+        (["--start", "elsewhere"], "codec.pt is missing"),
+        (["--start", "elsewhere", "--only", "ear"], "afresh"),
+        (["--tokenizer-seconds", "780"], "less than the codec's"),
+        (["--codec-seconds", "0"], "must be positive"),
+        (["--hours", "-1"], "must be positive"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(
+    given: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run", "--out", ".", *given])
+    with pytest.raises(SystemExit) as found:
+        main()
+    assert found.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", [SPEAKING, "lm"])
