@@ -66,7 +66,8 @@ class Armer:
         known = read_arming(folder)
         if known is None or known["key"] != key:
             again, found = self.heard_and_tried()
-            seconds = sum(again.phases.values()) + found.seconds
+            parts = (sum(again.phases.values()), found.seconds)
+            seconds = max(parts) if self.runner.overlap else sum(parts)
             known = {"key": key, "seconds": seconds, "arming": found.to_mapping()}
             write_atomically(folder / ARMING, json.dumps(known, indent=1))
             self.runner.folder.save_clock()

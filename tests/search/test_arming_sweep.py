@@ -39,7 +39,9 @@ def test_a_sweep_arms_its_gate_once(
     # Only its sound is asked for: nothing is timed, rendered or kept to screen candidates with.
     assert set(again.phases) == {"load", "compile", "synthesize", "judge"}
     assert "latency_p50_s" not in again.metrics
-    assert armed.seconds == pytest.approx(sum(again.phases.values()) + armed.arming.seconds)
+    # The canaries are judged beside the second hearing, so the longer of the two is what it took.
+    hearing_s = sum(again.phases.values())
+    assert armed.seconds == pytest.approx(max(hearing_s, armed.arming.seconds))
     assert read_arming(root / "a") == {
         "key": json.loads((root / "a" / ARMING).read_text())["key"],
         "seconds": armed.seconds,
