@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.gate import GateConfig
 from evaluation.scores import UtteranceScores
+from evaluation.tail import new_signs
 
 N_TRIALS = 20_000
 
@@ -21,8 +23,8 @@ def balanced_swaps(
 
     Two seeds of one voice are equally good, but on 148 prompts their means differ by chance: the
     words by a point or more. Left in, that would be a true loss of every candidate drawn from the
-    second. Of many random assignments this takes the one in which OVRL, P808 and words differ
-    least.
+    second. Of many random assignments this takes, among those that share out most evenly what
+    one seed ruined and the other did not, the one in which OVRL, P808 and words differ least.
 
     Args:
         first: Scores of one seed.
@@ -40,7 +42,15 @@ def balanced_swaps(
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], size=(N_TRIALS, len(a)))
     offsets = np.abs(signs @ difference / len(a)).max(axis=1)
+    uneven = np.abs(signs @ (_newly_ruined(first, second) - _newly_ruined(second, first)))
+    offsets[uneven > uneven.min()] = np.inf
     return [bool(sign < 0) for sign in signs[int(offsets.argmin())]]
+
+
+def _newly_ruined(baseline: Sequence[UtteranceScores], other: Sequence[UtteranceScores]) -> Floats:
+    """Return 1.0 for each utterance that is ruined beside the baseline's: shape (n,)."""
+    pairs = zip(baseline, other, strict=True)
+    return np.array([bool(new_signs(a, b, GateConfig())) for a, b in pairs], np.float64)
 
 
 def _table(scores: Sequence[UtteranceScores]) -> Floats:

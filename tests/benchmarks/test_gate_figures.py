@@ -155,6 +155,14 @@ def test_the_seeds_are_shared_out_so_that_neither_side_was_luckier() -> None:
     )
 
 
+def test_what_one_seed_ruined_by_chance_is_shared_out() -> None:
+    whole, other = side(3.1, 3.5, 1), side(3.0, 3.6, 2)
+    ruined = [replace(s, guards=("loop: 0.99",)) if i < 6 else s for i, s in enumerate(other)]
+    a, b = swapped(whole, ruined, balanced_swaps(whole, ruined))
+    assert [sum(bool(s.guards) for s in half) for half in (a, b)] == [3, 3]
+    assert abs(worse_loss_pct(a, b)) < 0.3
+
+
 def test_a_score_file_gives_back_what_the_gate_looks_at(tmp_path: Path) -> None:
     given = replace(
         scores(3.123456, 3.5), guards=("loop: 0.99",), failures={"wer": "x"}, transcript="said"
