@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from whisper.audio import HOP_LENGTH, N_FFT, mel_filters
 from whisper.model import Whisper
 
+from training.ear_model import block_outputs, scaled_log
 from tts.embedded.codec import (
     FSQ_LEVELS,
     SAMPLE_RATE_HZ,
@@ -135,24 +136,16 @@ class EarLoss(nn.Module):
         return torch.stack(gaps).mean()
 
     def _features(self, audio: Tensor) -> list[Tensor]:
-        encoder = self.encoder
-        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(self._log_mel(audio))))).permute(0, 2, 1)
-        x = x.float() + encoder.positional_embedding[: x.shape[1]]
-        features = []
-        for block in encoder.blocks:
-            x = block(x)
-            features.append(x.float())
-        return features
+        return [x.float() for x in block_outputs(self.encoder, self._log_mel(audio))]
 
     def _log_mel(self, audio: Tensor) -> Tensor:
-        """Whisper's spectrogram, whose ``abs`` has no gradient at silence."""
+        """Whisper's spectrogram, but for ``abs``, which has no gradient at silence."""
         spectrum = torch.stft(
             audio.float(), N_FFT, HOP_LENGTH, window=self.window, return_complex=True
         )[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()
         with torch.autocast(audio.device.type, enabled=False):
-            mel = (self.filters @ power).clamp(min=1e-10).log10()
-        return (torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+            return scaled_log(self.filters @ power)
 
 
 class PeriodDiscriminator(nn.Module):

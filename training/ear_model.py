@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from whisper.audio import HOP_LENGTH, N_FFT, mel_filters
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
 from training.ear_text import N_CHARACTERS, N_VOCABULARY
 
@@ -70,11 +70,7 @@ class EarNet(nn.Module):
     def encode(self, mel: Tensor) -> Tensor:
         """Map log-mel frames (batch, 80, n) to (batch, n / 2, width), n <= 3000."""
         encoder = self.whisper.encoder
-        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1).float()
-        x = x + encoder.positional_embedding[: x.shape[1]]
-        for block in encoder.blocks:
-            x = block(x)
-        return encoder.ln_post(x)
+        return encoder.ln_post(block_outputs(encoder, mel)[-1])
 
     def forward(self, mel: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Score what comes next, from the decoder and per frame.
@@ -111,6 +107,23 @@ def _freeze_constant_channel(gradient: Tensor) -> Tensor:
     return gradient
 
 
+def block_outputs(encoder: AudioEncoder, mel: Tensor) -> list[Tensor]:
+    """Return what each block gives, (batch, n / 2, width); unlike Whisper's own, of any length."""
+    x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1).float()
+    x = x + encoder.positional_embedding[: x.shape[1]]
+    outputs = []
+    for block in encoder.blocks:
+        x = block(x)
+        outputs.append(x)
+    return outputs
+
+
+def scaled_log(mel: Tensor) -> Tensor:
+    """Return Whisper's scaling of mel power (batch, 80, n), by the maximum of each row."""
+    mel = mel.clamp(min=1e-10).log10()
+    return (torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+
 def log_mel(audio: Tensor, content: Tensor, transcribe_padding: Tensor) -> Tensor:
     """Whisper's log-mel of each row of a batch of zero-padded windows.
 
@@ -129,9 +142,7 @@ def log_mel(audio: Tensor, content: Tensor, transcribe_padding: Tensor) -> Tenso
     window = torch.hann_window(N_FFT, device=audio.device)
     spectrum = torch.stft(audio, N_FFT, HOP_LENGTH, window=window, return_complex=True)
     power = spectrum[..., :-1].abs() ** 2
-    mel = (mel_filters(audio.device, 80) @ power).clamp(min=1e-10).log10()
-    mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0)
-    mel = (mel + 4.0) / 4.0
+    mel = scaled_log(mel_filters(audio.device, 80) @ power)
     frame = torch.arange(mel.shape[-1], device=audio.device)
     blank = (frame >= (content // HOP_LENGTH)[:, None]) & transcribe_padding[:, None]
     return mel.masked_fill(blank[:, None], 0.0)
