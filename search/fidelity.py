@@ -1,9 +1,10 @@
 """The token-level screen in a trial's process: what the baseline keeps, and what is held to it.
 
-The baseline writes its probabilities of its own tokens into its trial folder; a candidate is fed
-the same tokens once it is compiled, before anything is timed, and reports how far it is off. What
-that means is for ``evaluation.fidelity`` and the parent to say. Temperature, top-p and guidance do
-not enter: candidates that differ in nothing else get the same figures, and the gate hears the rest.
+The baseline writes its probabilities of its own tokens into its trial folder; a candidate that is
+timed and may still win is fed the same tokens, before it speaks, and reports how far it is off.
+What that means is for ``evaluation.fidelity`` and the parent to say. Temperature, top-p and
+guidance do not enter: candidates that differ in nothing else get the same figures, and the gate
+hears the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One trial's audio on its way to the judge: collected, scored while the child still speaks.
 
-The judge looks at 8, 16, 32, ... utterances, and the child is stopped at the first look after which
-the candidate cannot pass. Where there are no cores to spare it stands still while the judge looks.
+A child whose timing shows that it cannot win is stopped before it speaks. Of the others the judge
+looks at 8, 16, 32, ... utterances, and the child is stopped at the first look after which the
+candidate cannot pass. Where there are no cores to spare it stands still while the judge looks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from evaluation.scores import Clip, UtteranceScores
 from evaluation.sequential import Plan, first_look
 from search.folder import CLIPS
 from search.process import ChildExit, Message
-from search.record import NOT_JUDGED, Failure, write_atomically
+from search.record import Failure, write_atomically
 from search.reference import Reference
 from search.scoring import Scoring
 
@@ -64,8 +65,8 @@ class Brief:
         gate: How candidates are judged.
         reference: The baseline to compare with; None for the baseline itself.
         overlap: Whether the child may go on speaking while the judge looks.
-        surpassed: Given the trial's metrics: why it cannot win whatever its quality, or "";
-            None where that does not matter.
+        surpassed: Asked once, with the metrics that the timing gave: why the trial cannot win
+            whatever its quality, or ""; None where that does not matter.
         screen: What is rejected at the token level, before anything is heard.
         unarmed: Why the gate lets nothing pass; empty where it is armed.
         on_hold: Told when the child is to stand still, and when it may go on.
@@ -92,13 +93,22 @@ class Judging:
         self.plan = Plan(n=n_all, first=first_look(brief.gate.min_n))
         self.scores: list[UtteranceScores] = []
         self.verdict: Verdict | None = None
+        # Who is as good, so that nothing is heard; or "".
+        self.surpassed = ""
         self.looks: list[dict[str, Any]] = []
         self.pending: Future[list[UtteranceScores]] | None = None
         self.held_s, self.is_held = 0.0, False
 
     def take(self, message: Message) -> None:
-        """Note a message; begin the next look once its utterances are there."""
+        """Note a message; begin the next look once its utterances are there.
+
+        What a child says after its timing showed that it cannot win is not listened to.
+        """
+        if self.surpassed:
+            return
         self.collected.take(message)
+        if "metrics" in message:
+            self.surpassed = self.why_not_heard()
         if "phase" in message:
             self.on_phase(message["phase"])
         if "fidelity" in message:
@@ -115,7 +125,7 @@ class Judging:
     def account(self, ended: ChildExit) -> None:
         """Note how long the child worked in its last phase, and how long it stood still."""
         phases = self.collected.phases
-        if ended.stopped:
+        if ended.stopped and not self.surpassed:
             phases.setdefault(ended.phase, ended.phase_s)
         elif ended.held_s and "synthesize" in phases:  # told by the child, whose clock went on
             phases["synthesize"] = max(0.0, phases["synthesize"] - ended.held_s)
@@ -126,9 +136,8 @@ class Judging:
         """Whether no further utterance can let the candidate pass."""
         return self.verdict is not None and self.verdict.is_final
 
-    @property
-    def why_no_more(self) -> str:
-        """Why the first look is enough although nothing is wrong with it, or ""."""
+    def why_not_heard(self) -> str:
+        """Return why the candidate cannot win whatever it sounds like, or ""."""
         brief = self.brief
         if brief.reference is None or brief.surpassed is None:
             return ""
@@ -146,8 +155,7 @@ class Judging:
     def enough(self) -> bool:
         """Whether nothing further matters: it cannot pass, or it cannot win."""
         self.follow()
-        n_spoken = len(self.collected.clips)
-        return self.settled or (n_spoken >= self.plan.looks[0] and bool(self.why_no_more))
+        return self.settled or bool(self.surpassed)
 
     def follow(self) -> None:
         """End the look that is scored, and begin the next one if its utterances are spoken.
@@ -179,25 +187,23 @@ class Judging:
 
     def finish(self) -> tuple[tuple[UtteranceScores, ...], Verdict | None]:
         """Take the looks that remain, as far as they matter; return scores and verdict."""
-        n_spoken = len(self.collected.clips)
+        n_spoken, planned = len(self.collected.clips), list(self.plan.looks)
+        if self.surpassed:
+            self.collected.judged = {
+                "planned": planned, "looks": [], "n_spoken": 0, "surpassed": self.surpassed,
+            }  # fmt: skip
         if not n_spoken:
             return (), self.verdict
         self.on_phase("judge")
-        start, why = time.perf_counter(), self.why_no_more
-        complete = False
-        while not (self.settled or complete or (why and self.scores and not self.pending)):
+        start, complete = time.perf_counter(), False
+        while not (self.settled or complete):
             if self.pending is None:
                 size = self.plan.next_look(len(self.scores)) or self.plan.n
                 complete = size >= min(self.plan.n, n_spoken + 1)
                 self.begin_look(n_spoken if complete else size)
             self.end_look(complete=complete)
-        if self.verdict is not None and why and not (self.settled or complete):
-            reasons = (*self.verdict.reasons, f"{NOT_JUDGED}{why}.")
-            self.verdict = replace(self.verdict, status="UNDECIDED", reasons=reasons)
         self.collected.phases["judge"] = self.held_s + time.perf_counter() - start
-        self.collected.judged = {
-            "planned": list(self.plan.looks), "looks": self.looks, "n_spoken": n_spoken,
-        }  # fmt: skip
+        self.collected.judged = {"planned": planned, "looks": self.looks, "n_spoken": n_spoken}
         return tuple(self.scores), self.verdict
 
     def decide(self, scores: Sequence[UtteranceScores], *, complete: bool) -> Verdict | None:

@@ -61,7 +61,7 @@ def run_name(record: TrialRecord) -> str:
 def verdict_label(record: TrialRecord) -> str:
     """Return PASS, FAIL, UNDECIDED, UNGATED or UNARMED of a judged trial, else its role or status.
 
-    One that was stopped because it could not win is ``surpassed``: that is no word on its quality.
+    One that was not heard because it could not win is ``surpassed``: no word on its quality.
     """
     if record.status != "completed":
         return record.status
@@ -78,8 +78,9 @@ def reasons(record: TrialRecord) -> list[str]:
     """Say why a trial was not accepted, most telling first; empty for an accepted one."""
     if record.failure is not None:
         return [f"{record.failure.kind} while {record.failure.phase}: {record.failure.message}"]
-    if record.verdict is not None and record.surpassed:
-        return [f"stopped after {record.verdict['n']} utterances: {record.surpassed}"]
+    if record.surpassed:
+        n = (record.verdict or {}).get("n")  # older records were heard as far as their first look
+        return [f"{f'stopped after {n} utterances' if n else 'not heard'}: {record.surpassed}"]
     said = [str(reason) for reason in (record.verdict or {}).get("reasons", ())]
     if not said and verdict_label(record) == "UNGATED":
         return ["no verdict: the gate had nothing to judge"]

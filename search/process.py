@@ -151,7 +151,7 @@ def _environment() -> dict[str, str]:
 
 
 class Standby:
-    """Keeps one process ready that has loaded its libraries, where cores are to spare for it.
+    """Keeps one process ready that has loaded its libraries.
 
     Every trial still has a fresh process: one that has done nothing but import.
 

@@ -28,13 +28,16 @@ def constraints(
     status: Status,
     metrics: Mapping[str, float],
     verdict: Mapping[str, Any] | None,
+    is_surpassed: bool = False,
 ) -> dict[str, float]:
     """Return what the sampler is told: at most 0 is feasible, all within [-1, 1].
 
-    The keys are the same for every record of a study: GP samplers demand it.
+    The keys are the same for every record of a study: GP samplers demand it. Of a trial that was
+    not heard, since it could not win, nothing is known: that is as far out as UNDECIDED.
     """
     completed = status == "completed"
-    told = {"runs": 0.0 if completed else 1.0, "gate": _gate(verdict) if completed else 1.0}
+    gate = UNDECIDED if is_surpassed else _gate(verdict)
+    told = {"runs": 0.0 if completed else 1.0, "gate": gate if completed else 1.0}
     for metric, limit in config.slo.items():
         value = metrics.get(metric) if completed else None
         told[f"slo.{metric}"] = shortfall(metric, value, limit)

@@ -23,7 +23,8 @@ RECORD_NAME = "record.json"
 DRAFT_NAME = "draft.json"
 # Roles that are no candidates of the search and count against none of its budget of trials.
 ASIDE: frozenset[str] = frozenset({"confirm", "arming"})
-# How the last of a verdict's reasons begins when its trial was stopped because it could not win.
+# How the last of a verdict's reasons begins in older records of trials that could not win: those
+# were heard as far as their first look.
 NOT_JUDGED = "Not judged further: "
 
 Role = Literal["baseline", "recipe", "search", "confirm", "arming"]
@@ -72,7 +73,8 @@ class TrialRecord:
         utterances: One ``UtteranceScores`` mapping per judged utterance.
         judged: How the audio was judged: ``planned``, the sizes of all looks; ``looks``, those
             that were taken, each ``{"n": int, "status": str}``; ``n_spoken``, the utterances
-            it cost; ``pairs``, in a confirmation, the pairs of turns it was to take.
+            it cost; ``pairs``, in a confirmation, the pairs of turns it was to take;
+            ``surpassed``, of a trial that was not heard, who is as good.
         verdict: The gate's ``Verdict`` as a mapping, or None when nothing was judged.
         constraints: What the sampler is told: at most 0 is feasible, same keys in every record.
         slo_violations: One sentence per service level that was missed; empty is good.
@@ -114,7 +116,9 @@ class TrialRecord:
 
     @property
     def surpassed(self) -> str:
-        """Why its judging was stopped although nothing was wrong with it: who is as good; or ""."""
+        """Why it was not heard although nothing was wrong with it: who is as good; or ""."""
+        if "surpassed" in self.judged:
+            return str(self.judged["surpassed"])
         reasons = (self.verdict or {}).get("reasons", ())
         last = str(reasons[-1]) if reasons else ""
         return last.removeprefix(NOT_JUDGED).rstrip(".") if last.startswith(NOT_JUDGED) else ""

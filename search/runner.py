@@ -60,10 +60,7 @@ class Runner:
         # Why the gate is not armed: while there is a reason, nothing passes it.
         self.unarmed: tuple[str, ...] = ()
         self.drafts = folder.drafts()
-        # Where cores are to spare: on a GPU, beside a model that leaves the CPU alone.
-        self.standby = Standby(
-            folder.path / "standby.log", self.child_environment(), enabled=device != "cpu"
-        )
+        self.standby = Standby(folder.path / "standby.log", self.child_environment(), enabled=True)
 
     def surpassed(self, metrics: Mapping[str, float]) -> str:
         """Return why a trial with these metrics cannot win, whatever its quality, or ""."""
@@ -174,6 +171,7 @@ class Runner:
         except BudgetOverError:
             self.folder.remove_trial(path.name)
             raise
+        self.standby.prepare()  # it loads while this trial is written down and told
         return self.record(candidate, role, number, digest, outcome, started)
 
     def put_off(self, record: TrialRecord) -> TrialRecord:
@@ -235,7 +233,7 @@ class Runner:
         def on_phase(phase: str) -> None:
             deadline_s = deadlines.get(phase, 0.0)
             self.on_event(PhaseStarted(number=number, phase=phase, deadline_s=deadline_s))
-            if phase == "synthesize":  # nothing is timed from here on
+            if phase == "synthesize" and self.overlap:  # nothing is timed from here on
                 self.standby.prepare()
 
         def should_stop() -> str:
@@ -249,7 +247,7 @@ class Runner:
     ) -> TrialRecord:  # fmt: skip
         """Return the record of an outcome."""
         got = outcome.collected
-        # One that the token level rejected was never timed: that is no missed service level.
+        # One that was only heard again was never timed: that is no missed service level.
         timed = outcome.status == "completed" and bool(got.measurements)
         metrics = {**got.metrics, **quality_metrics(outcome.scores)}
         metrics = {k: float(v) for k, v in metrics.items() if math.isfinite(v)}
@@ -273,7 +271,9 @@ class Runner:
             utterances=plain_scores(outcome.scores),
             judged=got.judged,
             verdict=verdict,
-            constraints=ranking.constraints(self.config, outcome.status, metrics, verdict),
+            constraints=ranking.constraints(
+                self.config, outcome.status, metrics, verdict, "surpassed" in got.judged
+            ),
             slo_violations=ranking.slo_violations(self.config, metrics) if timed else (),
             environment={**self.environment, "conditions": dict(self.conditions)},
             started_at=started,

@@ -108,6 +108,8 @@ class Trial:
             ended = watch(
                 child, self.deadlines, judging.take, stop, should_hold=judging.needs_the_cores
             )
+        if judging.surpassed:  # all is told: how its process ended does not matter
+            return None
         if ended.stopped not in ("", TIMEOUT, ENOUGH):
             raise BudgetOverError(ended.stopped)
         if ended.error is not None and ended.error["kind"] == "disk":

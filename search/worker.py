@@ -109,6 +109,8 @@ def _die_with(parent: int) -> None:
 def run(job: Job, reporter: Reporter) -> None:
     """Go through the phases."""
     with reporter.phase("load"):
+        # As in a process that stood by: else load_s and peak memory would tell which it was.
+        _load_libraries()
         from tts.build import build
         from tts.options import Options
         from tts.types import Utterance
@@ -117,7 +119,10 @@ def run(job: Job, reporter: Reporter) -> None:
         built = build(job.model, options, job.device)
         utterances = [Utterance(**u) for u in job.utterances]
     reporter.send(applied=[vars(a) for a in built.applied], load_s=built.load_s)
-    _measure(job, built, options.batch_size, utterances, reporter)
+    _measure(job, built, options.batch_size, reporter)
+    if job.repeats and utterances and not job.n_render_own:
+        with reporter.phase("fidelity"):
+            _screen(job, built, utterances, reporter)
     for name in ("audio", "render"):
         (Path(job.folder) / name).mkdir(exist_ok=True)
     if job.render:
@@ -146,9 +151,8 @@ def run(job: Job, reporter: Reporter) -> None:
             _keep_probabilities(job, built, utterances[: job.n_render_own], tokens, reporter)
 
 
-def _measure(
-    job: Job, built: Built, batch_size: int, utterances: list[Utterance], reporter: Reporter
-) -> None:
+def _measure(job: Job, built: Built, batch_size: int, reporter: Reporter) -> None:
+    """Warm up and time; what is told here may be the last that anybody wants to know."""
     from search.benchmark import Benchmark
 
     benchmark = Benchmark(built.synthesizer, job, batch_size)
@@ -156,13 +160,13 @@ def _measure(
         benchmark.warm_up()
     if not job.repeats:
         return
-    if utterances and not job.n_render_own:
-        with reporter.phase("fidelity"):
-            _screen(job, built, utterances, reporter)
     with reporter.phase("measure"):
         measurements, metrics = benchmark.measure()
-    reporter.send(measurements=measurements, metrics={**metrics, "load_s": built.load_s})
-    reporter.send(observed=_observed(built))
+    reporter.send(
+        measurements=measurements,
+        metrics={**metrics, "load_s": built.load_s},
+        observed=_observed(built),
+    )
 
 
 def _keep_probabilities(

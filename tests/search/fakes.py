@@ -39,7 +39,7 @@ FINE, POOR = 0.7, 0.9
 REFUSED, OUT_OF_MEMORY, LIMITED, ABORT, HANG, SILENT, RAISE = (
     0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17,
 )  # fmt: skip
-HANG_AND_IGNORE, ONCE, FULL_DISK, KILLED, BABBLE = 0.18, 0.19, 0.21, 0.22, 0.23
+HANG_AND_IGNORE, ONCE, FULL_DISK, KILLED, BABBLE, MUTINOUS = 0.18, 0.19, 0.21, 0.22, 0.23, 0.24
 END = 7  # the end-of-speech token
 SPEED = {"none": 0.03, "default": 0.01, "max-autotune": 0.02}
 
@@ -80,6 +80,8 @@ class _Tone:
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[Audio]:
         _fail(self.fault)
+        if self.fault == MUTINOUS and not utterances[0].id.startswith("timed-"):
+            os.abort()  # it lets itself be timed, and dies when it is to speak
         time.sleep(SPEED[self.options.compile])
         return [
             Audio(

@@ -118,7 +118,22 @@ def rejected(number: int) -> TrialRecord:
 
 
 def surpassed(number: int, by: str = "trial 2") -> TrialRecord:
-    """Return a record whose judging was stopped because it could not win."""
+    """Return a record of a trial that was not heard because it could not win."""
+    why = f"{by} is at least as good in latency_p50_s"
+    return record(
+        number,
+        latency=0.3,
+        options=Options(precision="fp16", batch_size=4),
+        metrics={"latency_p50_s": 0.3, "rtf": 0.12},
+        phases={"load": 1.0, "compile": 2.0, "measure": 3.0},
+        utterances=(),
+        judged={"planned": [8, 16], "looks": [], "n_spoken": 0, "surpassed": why},
+        verdict=None,
+    )
+
+
+def surpassed_when_heard(number: int, by: str = "trial 2") -> TrialRecord:
+    """Return an older record: judged at the first look, and no further as it could not win."""
     why = f"Not judged further: {by} is at least as good in latency_p50_s."
     early = {"bounds": [bound("dnsmos_p808", -2.0, "UNDECIDED")], "n": 6}
     return record(

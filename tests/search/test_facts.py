@@ -38,8 +38,14 @@ def test_long_reasons_are_cut_to_the_limit() -> None:
 def test_what_could_not_win_is_tagged_so() -> None:
     tags = facts.tags(fixtures.surpassed(5))
     assert tags["verdict"] == "surpassed"
-    assert tags["reasons"].startswith("stopped after 6 utterances: trial 2")
-    assert "summary" not in tags
+    assert tags["reasons"] == "not heard: trial 2 is at least as good in latency_p50_s"
+    assert {"summary", "mosgate.n", "mosgate.provenance"}.isdisjoint(tags)
+    keys = {key for key, _, _ in facts.metrics(fixtures.surpassed(5))}
+    assert {"latency_p50_s", "phase/measure_s"} <= keys
+    assert not [key for key in keys if key.startswith("gate/")]
+    assert facts.tags(fixtures.surpassed_when_heard(5))["reasons"].startswith(
+        "stopped after 6 utterances: trial 2"
+    )
     figures = facts.sweep_metrics(fixtures.result((*fixtures.records(), fixtures.surpassed(5))))
     counted = {"accepted", "rejected", "surpassed"}
     assert {key: v for key, v, _ in figures if key in counted} == {

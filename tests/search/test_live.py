@@ -181,6 +181,10 @@ def test_what_could_not_win_is_neither_rejected_nor_judged() -> None:
     assert progress.counted() == "1 FAIL, 1 surpassed"
     assert progress.last_rejected == fixtures.rejected(3)
     assert finished_line(fixtures.surpassed(5), "latency_p50_s", 40) == (
+        "[5/40] fp16 eager dynamic b4: latency p50 300 ms, surpassed: not heard: "
+        "trial 2 is at least as good in latency_p50_s"
+    )
+    assert finished_line(fixtures.surpassed_when_heard(5), "latency_p50_s", 40) == (
         "[5/40] fp16 eager dynamic b4: latency p50 300 ms, surpassed: stopped after 6 utterances: "
         "trial 2 is at least as good in latency_p50_s"
     )

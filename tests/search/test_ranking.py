@@ -59,6 +59,12 @@ def test_the_gate_is_graded() -> None:
     assert grades[-1] == 1.0
 
 
+def test_what_was_not_heard_since_it_could_not_win_is_told_as_undecided() -> None:
+    undecided = ranking.constraints(CONFIG, "completed", {}, {"status": "UNDECIDED", "bounds": []})
+    assert ranking.constraints(CONFIG, "completed", {}, None, is_surpassed=True) == undecided
+    assert undecided["gate"] == 0.1
+
+
 def test_violations_are_told_in_words() -> None:
     found = ranking.slo_violations(CONFIG, {"rtf": 0.75})
     assert found == (

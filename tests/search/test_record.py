@@ -6,11 +6,13 @@ import dataclasses
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from search.errors import InfrastructureError
+from search.labels import reasons, verdict_label
 from search.record import (
     Failure,
     TrialRecord,
@@ -126,6 +128,34 @@ def test_a_record_says_at_which_look_it_was_settled(
 ) -> None:
     taken = [{"n": n, "status": status} for n, status in looks]
     assert make(judged={"planned": [8, 16, 32], "looks": taken, "n_spoken": 11}).early == said
+
+
+def test_who_is_as_good_is_read_from_new_records_and_from_older_ones() -> None:
+    why = "trial 2 is at least as good in rtf"
+    judged = {"planned": [8, 16], "looks": [], "n_spoken": 0, "surpassed": why}
+    new = make(verdict=None, utterances=(), judged=judged)
+    older = make(
+        judged={"planned": [8, 16], "looks": [{"n": 8, "status": "UNDECIDED"}], "n_spoken": 9},
+        verdict={"status": "UNDECIDED", "n": 8, "reasons": ["So.", f"Not judged further: {why}."]},
+    )
+    for record in (new, older):
+        read = TrialRecord.from_json(record.to_json())
+        assert (read.surpassed, read.early, read.accepted) == (why, "", False)
+    assert make(verdict=None, judged={}).surpassed == ""
+
+
+@pytest.mark.parametrize("name", ["cpu", "h200"])
+def test_the_committed_records_are_read_and_shown_as_they_were(name: str) -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "quickstart"
+    lines = (folder / f"{name}.records.jsonl").read_text(encoding="utf-8").splitlines()
+    shown = [row["label"] for row in json.loads((folder / f"{name}.json").read_text())["trials"]]
+    records = [TrialRecord.from_json(line) for line in lines]
+    assert [verdict_label(record) for record in records] == shown
+    surpassed = [record for record in records if record.surpassed]
+    assert len(surpassed) == shown.count("surpassed")
+    for record in surpassed:
+        (said,) = reasons(record)
+        assert re.match(r"stopped after \d+ utterances: .* is at least as good in ", said)
 
 
 def test_a_record_cannot_be_changed() -> None:

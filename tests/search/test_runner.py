@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from search.config import SweepConfig
 from search.folder import StudyFolder
+from search.judging import Brief, Collected
+from search.prompts import PromptSet
+from search.reference import Reference
 from search.runner import Runner
 from search.scoring import Scoring
-from search.sections import BudgetConfig, ConfirmConfig, DeadlinesConfig, PromptsConfig
+from search.sections import (
+    BudgetConfig,
+    ConfirmConfig,
+    DeadlinesConfig,
+    MeasureConfig,
+    PromptsConfig,
+)
+from search.space import Candidate
+from search.trial import Outcome
 from tests.search import fakes
+from tts.options import Options
 
 
 @pytest.fixture
@@ -55,6 +68,51 @@ def test_search_and_confirmation_have_a_time_each(
         assert tried.left_s == 5.0
         folder.spend_on("search")
         assert tried.left_s == 10.0
+
+
+def test_the_next_process_loads_only_while_nothing_is_timed(
+    tmp_path: Path, runner: Callable[[StudyFolder], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("search.runner.os.cpu_count", lambda: 2)
+
+    def phases(tried: Runner) -> list[str]:
+        calls.clear()
+        monkeypatch.setattr(tried.standby, "prepare", lambda: calls.append(phase))
+        prompts = PromptSet(utterances=(), references={})
+        job = tried.job(tmp_path, Options(), prompts, None)
+        brief = Brief(folder=tmp_path, references={}, gate=tried.config.gate, reference=None)
+        on_phase = tried.trial(job, brief, 1).on_phase
+        for phase in ("load", "compile", "measure", "fidelity", "render", "synthesize", "judge"):
+            on_phase(phase)
+        return list(calls)
+
+    with StudyFolder(tmp_path, "a") as folder:
+        tried = runner(folder)
+        tried.config = replace(tried.config, measure=MeasureConfig(threads=1))
+        assert phases(tried) == ["synthesize"]
+        tried.config = replace(tried.config, measure=MeasureConfig(threads=2))
+        assert phases(tried) == []  # the model takes all the cores there are
+
+
+def test_the_next_process_loads_while_a_trial_is_written_down(
+    tmp_path: Path, runner: Callable[[StudyFolder], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with StudyFolder(tmp_path, "a") as folder:
+        tried = runner(folder)
+        tried.conditions = dict.fromkeys(("model", "device", "measure"), "x")
+        monkeypatch.setattr(tried.standby, "prepare", lambda: said.append("prepared"))
+        monkeypatch.setattr(tried, "on_event", lambda event: said.append(type(event).__name__))
+        got = Collected(metrics={"latency_p50_s": 1.0}, judged={"surpassed": "trial 0 is as quick"})
+        outcome = Outcome(status="completed", failure=None, attempts=1, collected=got)
+        monkeypatch.setattr("search.runner.Trial.run", lambda trial: outcome)
+        candidate = Candidate(options=Options(), requested=Options())
+        prompts = PromptSet(utterances=(), references={})
+        record = tried.run(candidate, "search", prompts, Reference(scores=()))
+    assert said == ["TrialStarted", "prepared", "TrialFinished"]
+    assert record.surpassed == "trial 0 is as quick"
+    assert (record.verdict, record.constraints["gate"]) == (None, 0.1)
 
 
 def test_without_a_limit_the_time_is_endless(tmp_path: Path) -> None:

@@ -186,6 +186,32 @@ def test_the_same_command_goes_on_after_kill_9(
 
 
 @pytest.mark.slow
+def test_what_cannot_win_is_not_heard_and_teaches_as_much_as_undecided(
+    tmp_path: Path, toy_sweep: Callable[[str], SweepConfig]
+) -> None:
+    root, scorer = tmp_path / "mlruns", fakes.FakeScorer()
+    config = toy_sweep(
+        "study: a\nmodel: tests.search.fakes:FakeVoice\ndevice: cpu\nrecipes: []\n"
+        "prompts: {path: prompts.tsv, n: 9}\narming: {enabled: false}\nconfirm: {n: 0}\n"
+        "baseline: {compile: default, kv_cache: static}\n"
+        "space: {precision: [fp32], quantization: [none], attention: [math], compile: [none],\n"
+        f"  kv_cache: [dynamic], temperature: [{fakes.FINE}, {fakes.BABBLE}]}}\n"
+    )
+    for sitting in range(2):  # the second one finds everything there
+        result = run_sweep(config, root=root, on_event=lambda event: None, scorer=scorer)
+        assert scorer.n_scored == 9, sitting  # the baseline's alone
+        slow = result.records[1:]
+        assert len(slow) == 2
+        for record in slow:
+            assert record.status == "completed"
+            assert record.surpassed == "the baseline is at least as good in latency_p50_s"
+            assert (record.verdict, record.utterances) == (None, ())
+            assert record.constraints == {"runs": 0.0, "gate": 0.1}
+            assert not list((root / "a" / "trials" / record.folder_name).glob("audio/*"))
+        assert told(root) == sorted(r.digest for r in slow)  # the baseline is not in the space
+
+
+@pytest.mark.slow
 def test_nothing_wins_when_the_confirmations_time_is_over_first(
     begun: Path, sweep: Callable[[str], SweepConfig]
 ) -> None:

@@ -109,7 +109,7 @@ def test_a_sweep_that_barely_began_is_told_too(keep: int) -> None:
 
 def test_what_could_not_win_is_not_counted_among_the_rejected() -> None:
     found = (
-        *fixtures.records(), fixtures.surpassed(5), fixtures.surpassed(6),
+        *fixtures.records(), fixtures.surpassed(5), fixtures.surpassed_when_heard(6),
         fixtures.surpassed(7, by="the baseline"),
     )  # fmt: skip
     summary = summarise(fixtures.result(found))
@@ -119,6 +119,7 @@ def test_what_could_not_win_is_not_counted_among_the_rejected() -> None:
     )
     assert dict(summary.rejections) == {"FAIL dnsmos_p808": 1, "oom": 1}
     assert verdict_text(fixtures.surpassed(5)) == "surpassed"
+    assert verdict_text(fixtures.surpassed_when_heard(5)) == "surpassed"
     everything = (fixtures.baseline(), fixtures.surpassed(1, by="the baseline"))
     assert summarise(fixtures.result(everything)).sentences[2].startswith("0 of 1 candidates")
 

@@ -201,17 +201,62 @@ def test_without_cores_to_spare_the_child_stands_still_while_the_judge_looks(
     assert same.collected.phases["judge"] > 2.0
 
 
-def test_a_candidate_that_cannot_win_is_not_judged_to_the_end(
+@pytest.mark.parametrize("temperature", [fakes.FINE, fakes.MUTINOUS, fakes.FULL_DISK])
+def test_a_candidate_that_cannot_win_is_not_heard(
+    tmp_path: Path, scoring: Scoring, sixty: Reference, temperature: float
+) -> None:
+    """It is stopped when it is timed; how its process ends in the meantime does not matter."""
+    asked: list[Mapping[str, float]] = []
+
+    def surpassed(metrics: Mapping[str, float]) -> str:
+        asked.append(metrics)
+        time.sleep(0.2)  # so that the child has gone on, or has died
+        return "trial 2 is as quick"
+
+    slow = run(
+        tmp_path, scoring, temperature, utterances=SIXTY, reference=sixty, surpassed=surpassed
+    )
+    got = slow.collected
+    assert (slow.status, slow.failure, slow.attempts) == ("completed", None, 1)
+    assert (slow.scores, slow.verdict) == ((), None)
+    assert got.judged == {
+        "planned": [8, 16, 32, 60], "looks": [], "n_spoken": 0, "surpassed": "trial 2 is as quick",
+    }  # fmt: skip
+    assert set(got.phases) == {"load", "compile", "measure"}
+    assert len(asked) == 1
+    assert "latency_p50_s" in asked[0]
+    assert len(got.measurements["latency_s"]["samples"]) == 5
+    assert got.observed == {"kernel": "none"}
+    assert (got.clips, got.renders) == ({}, {})
+
+
+def test_a_candidate_that_may_win_fails_where_it_dies(
     tmp_path: Path, scoring: Scoring, sixty: Reference
 ) -> None:
-    slow = run(
-        tmp_path, scoring, utterances=SIXTY, reference=sixty,
-        surpassed=lambda metrics: f"{len(metrics) > 5} slow",
+    died = run(
+        tmp_path, scoring, fakes.MUTINOUS, utterances=SIXTY, reference=sixty,
+        surpassed=lambda metrics: "",
     )  # fmt: skip
-    assert (slow.status, len(slow.scores)) == ("completed", 8)
-    assert slow.verdict is not None
-    assert slow.verdict.status == "UNDECIDED"
-    assert slow.verdict.reasons[-1] == "Not judged further: True slow."
+    assert died.failure is not None
+    assert (died.failure.phase, died.failure.kind) == ("synthesize", "crash")
+    assert "surpassed" not in died.collected.judged
+
+
+def test_time_that_is_over_when_all_is_known_costs_no_trial(
+    tmp_path: Path, scoring: Scoring, sixty: Reference
+) -> None:
+    over: list[str] = []
+
+    def surpassed(metrics: Mapping[str, float]) -> str:
+        over.append("the study's time is over")
+        return "trial 2 is as quick"
+
+    slow = run(
+        tmp_path, scoring, utterances=SIXTY, reference=sixty, surpassed=surpassed,
+        should_stop=lambda: over[0] if over else "",
+    )  # fmt: skip
+    assert slow.status == "completed"
+    assert slow.collected.judged["surpassed"] == "trial 2 is as quick"
 
 
 def test_a_trial_without_time_leaves_no_outcome(tmp_path: Path, scoring: Scoring) -> None:
