@@ -26,6 +26,7 @@ STYLES = {
     "FAIL": ("#cf222e", "x", "rejected (MOS, words or guards)"),
     "UNDECIDED": ("#bf8700", "x", "undecided: never ships"),
     "surpassed": ("#8c959f", ".", "stopped: cannot win"),
+    "not heard": ("#8c959f", "|", "not heard: cannot win"),
 }
 
 
@@ -46,14 +47,21 @@ def draw(axes: Axes, result: dict[str, Any]) -> None:
         if trial["role"] == "baseline":
             axes.plot(latency_ms, 0, "*", color="black", markersize=13, label="baseline")
             continue
-        status = trial["label"]
-        if not trial["bounds"] or status not in STYLES:
+        status, is_judged = trial["label"], bool(trial["bounds"])
+        if status == "surpassed" and not is_judged:
+            status = "not heard"
+        if status not in STYLES or not (is_judged or status == "not heard"):
             continue
-        color, marker, label = STYLES[status]
+        color, marker, name = STYLES[status]
+        label = None if status in seen else name
+        seen.add(status)
+        if not is_judged:  # its speed is all there is of it: a mark at the lower edge
+            rug = axes.get_xaxis_transform()
+            axes.plot(latency_ms, 0.02, marker, color=color, label=label, transform=rug)
+            continue
         delta, lower = worst(trial)
         axes.plot([latency_ms] * 2, [lower, delta], color=color, linewidth=1, alpha=0.6)
-        axes.plot(latency_ms, delta, marker, color=color, label=None if status in seen else label)
-        seen.add(status)
+        axes.plot(latency_ms, delta, marker, color=color, label=label)
     axes.axhline(BUDGET_PCT, color="#cf222e", linestyle="--", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -80,8 +88,14 @@ def main() -> None:
     for axes, result in zip(row[0], results, strict=True):
         draw(axes, result)
     row[0][0].set_ylabel("change of the worse DNSMOS, to its\n95 % lower bound (% of baseline)")
-    handles, labels = row[0][-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=5, frameon=False, fontsize=8)
+    legend = {
+        label: handle
+        for axes in reversed(row[0])
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        legend.values(), legend.keys(), loc="lower center", ncol=6, frameon=False, fontsize=8
+    )
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(args.output, dpi=110)
 
