@@ -1,8 +1,9 @@
-"""Seconds from process start to first audio, by compile mode, without and with a compile cache.
+r"""Seconds from process start to first audio, by compile mode, without and with a compile cache.
 
     python -m benchmarks.decoder.cold_start --out benchmarks/decoder/cold_start.json \
-        --seconds 60 --processes 4
-    python -m benchmarks.decoder.cold_start --device cpu --seconds 300 --out /tmp/cold.json
+        --seconds 100 --processes 4
+    python -m benchmarks.decoder.cold_start --device cpu --seconds 300 --repeats 3 \
+        --out benchmarks/decoder/cold_start-cpu.json
 
 Every start is a fresh process that streams one sentence of the embedded voice. The first of a pair
 finds an empty compile cache (inductor's and Triton's), the second what the first left. Clocks are
@@ -15,8 +16,10 @@ the system's, from just before the process is made:
 - ``compile_s``: what that took longer than the same piece later, once all is warm;
 - ``first_audio_s``: the sum of all but ``compile_s``, which is a part of ``first_piece_s``.
 
-Files of the libraries lie in the operating system's cache after the first process. With several
-processes at a time the starts share the cores and the device: compare within one run only.
+Files of the libraries lie in the operating system's cache after one start that is not counted
+(``first_of_all``). The modes of ``--alone`` then start one by one: theirs are the figures to quote.
+The others start several at a time and share the cores and the device. What that costs is told by
+the first mode of ``--alone``, which starts among them once more (``..., among others``).
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ MODES: dict[str, dict[str, dict[str, Any]]] = {
         "none": {},
     },
 }
+ALONE = {"cuda": "none;fused", "cpu": "none;none, flex attention;default"}
+AMONG = ", among others"
 STAGES = ("first_audio_s", "interpreter_s", "import_s", "load_s", "first_piece_s", "compile_s")
 PATIENCE_S = 60.0  # a start that was begun in time may take so long after the time is up
 
@@ -133,24 +138,38 @@ class Bench:
         from benchmarks.decoder.timing import Report
 
         self.args, self.lock = args, Lock()
-        self.modes = MODES[args.device]
+        wanted = args.only.split(";") if args.only else list(MODES[args.device])
+        self.alone = [name for name in args.alone.split(";") if name in wanted]
+        self.together = [name for name in wanted if name not in self.alone]
+        self.modes = dict(MODES[args.device])
+        if self.alone and self.together and args.processes > 1:
+            control = self.alone[0] + AMONG
+            self.modes[control] = self.modes[self.alone[0]]
+            self.together.append(control)
         self.found: dict[str, dict[str, Any]] = {
-            name: {"options": values, "cold": {"runs": []}, "warm": {"runs": []}}
-            for name, values in self.modes.items()
-        }
+            name: {
+                "options": self.modes[name], "processes_at_a_time": n,
+                "cold": {"runs": []}, "warm": {"runs": []},
+            }
+            for names, n in ((self.alone, 1), (self.together, args.processes)) for name in names
+        }  # fmt: skip
         self.report = Report(args.out, args.seconds, {
-            "device": args.device, "threads": args.threads, "processes_at_a_time": args.processes,
-            "arguments": sys.argv[1:], "modes": self.found,
+            "device": args.device, "threads": args.threads, "arguments": sys.argv[1:],
+            "first_of_all": None, "modes": self.found,
         })  # fmt: skip
 
     def run(self) -> None:
         """Run a pair of starts per mode and repeat, as far as the time suffices."""
-        wanted = self.args.only.split(";") if self.args.only else list(self.modes)
-        with ThreadPoolExecutor(self.args.processes) as pool:
-            for future in [
-                pool.submit(self.pair, name) for _ in range(self.args.repeats) for name in wanted
-            ]:
-                future.result()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            first = in_a_process({}, self.args, Path(folder), self.report.left_s() + PATIENCE_S)
+        self.report.found["first_of_all"] = first
+        self.report.say(f"first of all: {line(first)}")
+        for names, n_processes in ((self.alone, 1), (self.together, self.args.processes)):
+            with ThreadPoolExecutor(n_processes) as pool:
+                for future in [
+                    pool.submit(self.pair, name) for _ in range(self.args.repeats) for name in names
+                ]:
+                    future.result()
         self.report.write()
 
     def pair(self, name: str) -> None:
@@ -199,9 +218,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="starts at a time")
     parser.add_argument("--threads", type=int, default=1, help="that one CPU operation may use")
     parser.add_argument("--only", help="names of modes, separated by semicolons")
+    parser.add_argument("--alone", help="those that start one by one, likewise; the quickest first")
     parser.add_argument("--start", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.alone = ALONE[args.device] if args.alone is None else args.alone
+    named = {*args.alone.split(";"), *(args.only or "").split(";")} - {""}
+    unknown = named - MODES[args.device].keys()
+    if unknown:
+        parser.error(f"{sorted(unknown)} is none of {list(MODES[args.device])}")
+    return args
 
 
 def main() -> None:
