@@ -158,11 +158,10 @@ class Standby:
     Args:
         log_path: Takes the output of processes without a job.
         environment: Variables of the children.
-        enabled: Whether to keep one ready.
     """
 
-    def __init__(self, log_path: Path, environment: Mapping[str, str], *, enabled: bool) -> None:
-        self.log_path, self.environment, self.enabled = log_path, environment, enabled
+    def __init__(self, log_path: Path, environment: Mapping[str, str]) -> None:
+        self.log_path, self.environment = log_path, environment
         self.ready: Child | None = None
 
     def __enter__(self) -> Standby:
@@ -174,7 +173,7 @@ class Standby:
 
     def prepare(self) -> None:
         """Start the next process, unless one is ready."""
-        if self.enabled and self.ready is None:
+        if self.ready is None:
             self.ready = Child(self.log_path, self.environment, warm=True)
 
     def take(self) -> Child:

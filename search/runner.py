@@ -60,7 +60,7 @@ class Runner:
         # Why the gate is not armed: while there is a reason, nothing passes it.
         self.unarmed: tuple[str, ...] = ()
         self.drafts = folder.drafts()
-        self.standby = Standby(folder.path / "standby.log", self.child_environment(), enabled=True)
+        self.standby = Standby(folder.path / "standby.log", self.child_environment())
 
     def surpassed(self, metrics: Mapping[str, float]) -> str:
         """Return why a trial with these metrics cannot win, whatever its quality, or ""."""

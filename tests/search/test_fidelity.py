@@ -144,7 +144,7 @@ def run(
     )  # fmt: skip
     with (
         Scoring(fakes.FakeScorer()) as scoring,
-        Standby(folder / "standby.log", {}, enabled=False) as standby,
+        Standby(folder / "standby.log", {}) as standby,
     ):
         trial = Trial(job, brief, DEADLINES, scoring, standby, lambda phase: None, lambda: "")
         return trial.run()

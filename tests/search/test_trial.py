@@ -64,8 +64,9 @@ def run(
         reference=reference, surpassed=surpassed, overlap=overlap, on_hold=on_hold,
     )  # fmt: skip
     limits = {**DEADLINES, **(deadlines or {})}
-    with Standby(folder / "standby.log", {}, enabled=warm) as standby:
-        standby.prepare()
+    with Standby(folder / "standby.log", {}) as standby:
+        if warm:
+            standby.prepare()
         return Trial(job, brief, limits, scoring, standby, lambda phase: None, should_stop).run()
 
 
