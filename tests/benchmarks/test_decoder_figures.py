@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.decoder import cold_start, voice
+from benchmarks.decoder import cold_start, streaming, voice
 from benchmarks.decoder.growth import roofline
 from benchmarks.decoder.growth_plot import plot, series
 from benchmarks.decoder.timing import Report, attempt, interleave, ratios, summary
@@ -121,9 +121,10 @@ def test_every_way_is_one_that_the_device_takes(caps: DeviceCaps, batch_size: in
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_every_start_is_one_that_the_device_takes(device: str) -> None:
+def test_every_start_and_stream_is_one_that_the_device_takes(device: str) -> None:
     caps = H200 if device == "cuda" else CPU
-    for name, values in cold_start.MODES[device].items():
+    starts = {**cold_start.MODES[device], **streaming.WAYS[device]}
+    for name, values in starts.items():
         assert refusal(Options(**values), caps) is None, name
 
 
