@@ -1,8 +1,9 @@
 """One decode step of a decoder in five kernels a layer, each as wide as the GPU.
 
 norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
-and SwiGLU | down and residual. With more rows than our products take, a library makes the products
-and three small kernels stand between them.
+and SwiGLU | down and residual. One to four rows are multiplied by our kernels for few rows, up to
+256 on tensor cores by our tiles; beyond those, and where asked, a library makes the products and
+three small kernels stand between them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from tts.errors import InapplicableError
 if TYPE_CHECKING:
     from tts.kernels.decode_attention import Splits, Workspace
     from tts.kernels.linear import Tile
+    from tts.kernels.products import DotTile, Parts
     from tts.kernels.weights import Weight
 
 Weights = Literal["native", "int8", "int4"]
-Products = Literal["auto", "rows", "library"]
+Products = Literal["auto", "rows", "tiles", "library"]
 HEAD_DIMS = (16, 32, 64, 128, 256)
 
 
@@ -52,6 +54,8 @@ class Tuning:
     """How each product and the attention are cut; None is chosen by the shapes."""
 
     tiles: dict[str, Tile] = field(default_factory=dict)  # by qkv, out, gate_up, down
+    dot_tiles: dict[str, DotTile] = field(default_factory=dict)  # the same, of "tiles"
+    is_prefetched: bool = True  # whether "tiles" asks for weights before the kernel before ends
     splits: Splits | None = None
 
 
@@ -68,9 +72,19 @@ class _Layer:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Cuts:
+    """How tiles cut the products, and what programs and products leave for others."""
+
+    tiles: dict[str, DotTile]
+    parts: Parts
+    after_out: Tensor  # sums of squares, (rows, column tiles), float32
+    after_down: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Buffers:
     x: Tensor  # (rows, width), the residual stream
-    normed: Tensor  # (rows, width)
+    normed: Tensor  # (rows, width), or what a product makes normal: the stream times gains
     qkv: Tensor  # (rows, heads + 2 kv_heads, head_dim)
     y: Tensor  # (rows, heads, head_dim)
     both: Tensor  # (rows, 2 ffn_width)
@@ -79,6 +93,7 @@ class _Buffers:
     sin: Tensor
     splits: Splits
     workspace: Workspace
+    cuts: _Cuts | None  # for tiles
 
 
 class FusedStep:
@@ -93,8 +108,9 @@ class FusedStep:
         weights: As they are, or rounded here to 8 or 4 bits.
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
-        products: ``"rows"`` for our kernels (at most 4 rows), ``"library"`` for PyTorch's, or
-            whichever fits.
+        products: ``"rows"`` for our kernels of few rows (at most 4), ``"tiles"`` for those of many
+            (at most 256, of 16 bits), ``"library"`` for PyTorch's, or what was quickest of those
+            that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -118,6 +134,10 @@ class FusedStep:
         self.pdl = can_overlap if pdl is None else pdl
         if self.pdl and not can_overlap:
             raise InapplicableError("compile", "fused", "this device launches no kernel early")
+        if products == "tiles" and self.dtype not in (torch.bfloat16, torch.float16):
+            raise InapplicableError(
+                "compile", "fused", f"our tiles multiply 16 bits, not {self.dtype}"
+            )
         self.products, self.tuning = products, tuning or Tuning()
         self.layers = [
             _read(block, weights, group)
@@ -144,31 +164,44 @@ class FusedStep:
         from tts.kernels.pointwise import normalise
 
         n_rows, layers = x.shape[0], cache.layers
-        buffers = self._for(n_rows, _n_slots(layers[0]))
-        is_library = self._is_library(n_rows)
+        way = self._way(n_rows)
+        buffers = self._for(n_rows, _n_slots(layers[0]), way)
         stream = x.reshape(n_rows, -1)
-        for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
-            if is_library:
-                self._library(layer, stream, positions, kept, buffers)
-            else:  # what ran before the first kernel may not tell when it is done
-                is_pdl = self.pdl and i > 0
-                self._rows(layer, stream, positions, kept, buffers, is_first_pdl=is_pdl)
-            stream = buffers.x
+        if way == "tiles":
+            stream = self._tiles(stream, positions, layers, buffers)
+        else:
+            for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
+                if way == "library":
+                    self._library(layer, stream, positions, kept, buffers)
+                else:  # what ran before the first kernel may not tell when it is done
+                    is_pdl = self.pdl and i > 0
+                    self._rows(layer, stream, positions, kept, buffers, is_first_pdl=is_pdl)
+                stream = buffers.x
         eps = self.config.norm_eps
-        is_pdl = self.pdl and not is_library
+        is_pdl = self.pdl and way != "library"
         normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=is_pdl)
         return normed[:, None]
 
-    def _is_library(self, n_rows: int) -> bool:
+    def _way(self, n_rows: int) -> Products:
+        """Return who multiplies so many rows."""
         from tts.kernels.linear import MAX_ROWS
+        from tts.kernels.products import MAX_ROWS as MAX_TILED_ROWS
 
-        if n_rows <= MAX_ROWS and self.products != "library":
-            return False
-        if self.weights != "native" or self.products == "rows":
+        if self.products == "library" and self.weights == "native":
+            return "library"
+        if self.products in ("auto", "rows") and n_rows <= MAX_ROWS:
+            return "rows"
+        if self.products == "rows" or self.weights != "native":
             raise InapplicableError(
                 "batch_size", n_rows, f"our matrix products take at most {MAX_ROWS} rows"
             )
-        return True
+        if n_rows <= MAX_TILED_ROWS and (self.products == "tiles" or self.dtype == torch.bfloat16):
+            return "tiles"
+        if self.products == "tiles":
+            raise InapplicableError(
+                "batch_size", n_rows, f"our tiles take at most {MAX_TILED_ROWS} rows"
+            )
+        return "library"
 
     def _rows(
         self,
@@ -196,6 +229,38 @@ class FusedStep:
             is_pdl=self.pdl, tile=tile("gate_up"),
         )  # fmt: skip
         multiply(b.gated, layer.down, b.x, residual=b.x, is_pdl=self.pdl, tile=tile("down"))
+
+    def _tiles(self, x: Tensor, positions: Tensor, layers: Sequence[Any], b: _Buffers) -> Tensor:
+        """Run all layers; each product leaves what the next norm needs."""
+        from functools import partial
+
+        from tts.kernels.pointwise import prepare
+        from tts.kernels.products import Stream, multiply_tiles
+
+        assert b.cuts is not None
+        cuts, n_rows, scaled, pdl = b.cuts, len(x), b.normed, self.pdl
+        tile = cuts.tiles
+        multiply = partial(
+            multiply_tiles, parts=cuts.parts, eps=self.config.norm_eps, is_pdl=pdl,
+            is_prefetched=self.tuning.is_prefetched,
+        )  # fmt: skip
+        prepare(x, self.layers[0].attention_norm, scaled, cuts.after_down, is_early=pdl)
+        # The last layer's gains go unread: the last norm is a kernel of its own, behind the loop.
+        gains = [*(layer.attention_norm for layer in self.layers[1:]), self.norm]
+        for layer, kept, gain in zip(self.layers, layers, gains, strict=True):
+            qkv, y = b.qkv.view(n_rows, -1), b.y.view(n_rows, -1)
+            multiply(scaled, _plain(layer.qkv), qkv, tile=tile["qkv"], squares=cuts.after_down)
+            self._attend(layer, positions, kept, b, is_pdl=pdl)
+            stream = Stream(residual=x, gains=layer.ffn_norm, scaled=scaled, squares=cuts.after_out)
+            multiply(y, _plain(layer.out), b.x, tile=tile["out"], stream=stream)
+            multiply(
+                scaled, _plain(layer.gate_up), b.gated, tile=tile["gate_up"],
+                squares=cuts.after_out, is_swiglu=True,
+            )  # fmt: skip
+            stream = Stream(residual=b.x, gains=gain, scaled=scaled, squares=cuts.after_down)
+            multiply(b.gated, _plain(layer.down), b.x, tile=tile["down"], stream=stream)
+            x = b.x
+        return x
 
     def _library(
         self, layer: _Layer, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers
@@ -238,8 +303,8 @@ class FusedStep:
             self._tables[n_slots] = cos[0, 0].contiguous(), sin[0, 0].contiguous()
         return self._tables[n_slots]
 
-    def _for(self, n_rows: int, n_slots: int) -> _Buffers:
-        """Return buffers for so many rows, made at the first call."""
+    def _for(self, n_rows: int, n_slots: int, way: Products) -> _Buffers:
+        """Return buffers for so many rows, multiplied this way; made at the first call."""
         from tts.kernels.decode_attention import Workspace, choose_splits
 
         if (n_rows, n_slots) not in self._buffers:
@@ -261,8 +326,33 @@ class FusedStep:
                 sin=sin,
                 splits=splits,
                 workspace=Workspace(n_rows * c.n_heads, splits, c.head_dim, self.device),
+                cuts=self._cut(n_rows) if way == "tiles" else None,
             )
         return self._buffers[n_rows, n_slots]
+
+    def _cut(self, n_rows: int) -> _Cuts:
+        """Choose tiles for so many rows, and make room for what programs leave."""
+        from tts.kernels.products import Parts, choose_dot_tile, sizes
+
+        c = self.config
+        shapes = {  # columns and inputs
+            "qkv": (c.head_dim * (c.n_heads + 2 * c.n_kv_heads), c.width),
+            "out": (c.width, c.head_dim * c.n_heads),
+            "gate_up": (c.ffn_width, c.width),
+            "down": (c.width, c.ffn_width),
+        }
+        tiles, needed = dict(self.tuning.dot_tiles), []
+        for role, (n_out, n_in) in shapes.items():
+            tile = tiles.get(role) or choose_dot_tile(n_rows, n_out, n_in)
+            tiles[role] = tile
+            needed.append(sizes(tile, n_rows, n_out, is_swiglu=role == "gate_up"))
+        parts = Parts(max(n for n, _ in needed), max(n for _, n in needed), self.device)
+
+        def squares(role: str) -> Tensor:
+            shape = n_rows, tiles[role].n_column_tiles(c.width)
+            return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+        return _Cuts(tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"))
 
 
 def _check(decoder: Decoder, device: torch.device) -> bool:

@@ -195,11 +195,11 @@ class Problem:
 
     def ours(self, tile: DotTile, *, is_pdl: bool, is_prefetched: bool) -> Callable[[], None]:
         """Return what runs all layers' products in a tile."""
-        from tts.kernels.products import Stream, Workspace, multiply_tiles, sizes
+        from tts.kernels.products import Parts, Stream, multiply_tiles, sizes
 
         role = self.role
         n_parts, n_tiles = sizes(tile, self.n_rows, role.n_out, is_swiglu=role.is_swiglu)
-        workspace = Workspace(n_parts, n_tiles, self.device)
+        parts = Parts(n_parts, n_tiles, self.device)
         shape = self.n_rows, tile.n_column_tiles(role.n_out)
         stream = None
         if role.is_stream:
@@ -211,7 +211,7 @@ class Problem:
         def run() -> None:
             for i, weight in enumerate(self.weights):
                 multiply_tiles(
-                    self.x, weight, self.y, workspace, tile, eps=1e-5, stream=stream,
+                    self.x, weight, self.y, parts, tile, eps=1e-5, stream=stream,
                     squares=self.squares if role.is_normed else None,
                     is_swiglu=role.is_swiglu, is_pdl=is_pdl and i > 0,
                     is_prefetched=is_prefetched,

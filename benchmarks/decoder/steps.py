@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.decoder.products import candidates, roles
 from benchmarks.decoder.timing import attempt, milliseconds
 from benchmarks.decoder.ways import (
     FEW_ROWS,
@@ -46,6 +47,8 @@ from tts.fused import FusedStep, Tuning
 from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
+MAX_FEW_ROWS = 4
+N_DOT_TILES = 3  # tried a product
 ROLES = ("gate_up", "down", "qkv", "out")
 # Columns per thread, warps per program, registers; down has four times the inputs.
 TILES = ((2, 2, 255), (2, 4, 128), (4, 4, 255), (4, 2, 255), (2, 8, 80))
@@ -77,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=140.0, help="begin nothing after this")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=64, help="steps per way and round")
-    parser.add_argument("--batches", default="1,32,128")
+    parser.add_argument("--batches", default="1,4,32,128")
     parser.add_argument("--only", default="", help="ways whose name contains this")
     parser.add_argument("--tune", action="store_true", help="try other ways to cut the work first")
     parser.add_argument("--processes", type=int, default=12, help="that compile at the start")
@@ -94,7 +97,7 @@ class Bench:
         self.device = torch.device(arguments.device)
         self.config = TINY if arguments.tiny else T3
         self.n_speech = 256 if arguments.tiny else N_SPEECH
-        self.dtype = torch.float32 if arguments.tiny else torch.bfloat16
+        self.dtype = torch.bfloat16
         self.context, self.n_slots = (6, 32) if arguments.tiny else (CONTEXT, SLOTS)
         self.n_steps = 2 if arguments.tiny else arguments.steps
         self.report: dict[str, Any] = {
@@ -115,7 +118,7 @@ class Bench:
             for process in warmers:
                 process.wait(timeout=max(1.0, self._left() - 20))
             self._say(f"{len(warmers)} processes have compiled")
-        for batch in map(int, self.arguments.batches.split(",")):
+        for batch in self._batches():
             cache = random_cache(self.config, 2 * batch, self.n_slots, self.dtype, self.device)
             if self.arguments.tune:
                 self._tune(batch, cache)
@@ -123,22 +126,30 @@ class Bench:
             del cache
             self._write()
 
+    def _batches(self) -> list[int]:
+        return [int(batch) for batch in self.arguments.batches.split(",")]
+
     def _start_warmers(self) -> list[subprocess.Popen[bytes]]:
         """Let other processes compile the kernels that will be needed, each a share of them."""
-        jobs = [_job(way) for way in FEW_ROWS if way.kind == "fused"]
-        if self.arguments.tune:
-            for way in (w for w in FEW_ROWS if w.kind == "fused" and w.pdl):
-                jobs += [_job(way, **change) for change in _changes(way)]
+        jobs = []
+        for n_rows in (2 * batch for batch in self._batches()):
+            for way in _fused(n_rows):
+                jobs.append(_job(way, n_rows))
+                if self.arguments.tune and way.pdl:
+                    jobs += [_job(way, n_rows, **change) for change in _changes(way, n_rows)]
         n = min(self.arguments.processes, len(jobs))
         command = [sys.executable, "-m", "benchmarks.decoder.steps"]
         shares = [json.dumps(jobs[i::n]) for i in range(n)]
         return [subprocess.Popen([*command, "--warm", share]) for share in shares]
 
     def _batch(self, batch: int, cache: StaticCache) -> None:
-        ways = FEW_ROWS if batch <= 2 else MANY_ROWS
         results: dict[str, dict[str, Any]] = {}
         steps: dict[str, Step] = {}
-        wanted = [way for way in ways if self.arguments.only in way.name or way.kind == "eager"]
+        wanted = [
+            way
+            for way in _ways(2 * batch)
+            if self.arguments.only in way.name or way.kind == "eager"
+        ]
         for way in wanted:
             tuning = self.tunings.get(_tuning_key(way, batch))
             used = replace(way, tuning=tuning) if way.kind == "fused" else way
@@ -210,12 +221,11 @@ class Bench:
 
     def _tune(self, batch: int, cache: StaticCache) -> None:
         """Change one cut at a time and keep what is quicker."""
-        ways = [w for w in (FEW_ROWS if batch <= 2 else MANY_ROWS) if w.kind == "fused" and w.pdl]
-        for way in ways:
+        for way in (w for w in _fused(2 * batch) if w.pdl):
             found: dict[str, float] = {}
             best, best_ms = Tuning(), float("inf")
             limit = time.monotonic() - self.began + 0.15 * self.arguments.seconds
-            for change in [{}, *_changes(way, is_many=batch > 2)]:
+            for change in [{}, *_changes(way, 2 * batch)]:
                 if time.monotonic() - self.began > limit:
                     break
                 tuning = _changed(best, **change)
@@ -293,20 +303,37 @@ def _dequantized(decoder: Decoder, fused: FusedStep) -> Decoder:
 
 
 def _tuning_key(way: Way, batch: int) -> str:
-    return f"{batch} {way.weights} {way.group if way.weights == 'int4' else ''}".strip()
+    return (
+        f"{batch} {way.products} {way.weights} {way.group if way.weights == 'int4' else ''}".strip()
+    )
 
 
-def _changes(way: Way, *, is_many: bool = False) -> list[dict[str, Any]]:
-    splits: Sequence[dict[str, Any]] = [{"splits": s} for s in (MANY_SPLITS if is_many else SPLITS)]
-    if is_many:
-        return list(splits)
+def _ways(n_rows: int) -> Sequence[Way]:
+    return FEW_ROWS if n_rows <= MAX_FEW_ROWS else MANY_ROWS
+
+
+def _fused(n_rows: int) -> list[Way]:
+    return [way for way in _ways(n_rows) if way.kind == "fused"]
+
+
+def _changes(way: Way, n_rows: int) -> list[dict[str, Any]]:
+    if n_rows > MAX_FEW_ROWS:
+        changes: list[dict[str, Any]] = [{"splits": s} for s in MANY_SPLITS]
+        if way.products == "tiles":
+            changes.append({"is_prefetched": False})
+            changes += [
+                {"role": name, "dot_tile": asdict(tile)}
+                for name, role in roles(T3).items()
+                for tile in candidates(role, n_rows, N_DOT_TILES)
+            ]
+        return changes
     short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
     tiles = [
         {"role": role, "tile": tile}
         for role in ROLES
         for tile in (long if role == "down" else short)
     ]
-    return tiles + (list(splits) if way.weights == "native" else [])
+    return tiles + ([{"splits": s} for s in SPLITS] if way.weights == "native" else [])
 
 
 def _changed(
@@ -315,11 +342,18 @@ def _changed(
     role: str | None = None,
     tile: Sequence[int] = (),
     splits: Sequence[int] | None = None,
+    dot_tile: dict[str, int] | None = None,
+    is_prefetched: bool = True,
 ) -> Tuning:
     from tts.kernels.decode_attention import Splits
     from tts.kernels.linear import Tile
+    from tts.kernels.products import DotTile
 
-    if role is not None:
+    if not is_prefetched:
+        tuning = replace(tuning, is_prefetched=False)
+    if role is not None and dot_tile is not None:
+        tuning = replace(tuning, dot_tiles={**tuning.dot_tiles, role: DotTile(**dot_tile)})
+    elif role is not None:
         changed = {
             **tuning.tiles,
             role: Tile(n_columns=tile[0], n_warps=tile[1], max_registers=tile[2]),
@@ -332,8 +366,11 @@ def _changed(
     return tuning
 
 
-def _job(way: Way, **change: Any) -> dict[str, Any]:  # noqa: ANN401 - plain JSON values
-    return {"weights": way.weights, "group": way.group, "pdl": way.pdl, "change": change}
+def _job(way: Way, n_rows: int, **change: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+    return {
+        "weights": way.weights, "group": way.group, "pdl": way.pdl, "products": way.products,
+        "n_rows": n_rows, "change": change,
+    }  # fmt: skip
 
 
 @torch.inference_mode()
@@ -342,20 +379,17 @@ def _warm(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     config = replace(T3, n_layers=1)
     decoder = model(config, 64, torch.bfloat16, device).decoder
-    shape = (2, config.n_kv_heads, SLOTS, config.head_dim)
-    cache = StaticCache(1, shape, torch.bfloat16, device)
-    positions = torch.full((2, 1), 5, device=device)
     for job in arguments.warm:
+        n_rows = job["n_rows"]
+        shape = (n_rows, config.n_kv_heads, SLOTS, config.head_dim)
         try:
+            cache = StaticCache(1, shape, torch.bfloat16, device)
             step = FusedStep(
                 decoder, weights=job["weights"], group=job["group"], pdl=job["pdl"],
-                tuning=_changed(Tuning(), **job["change"]),
+                products=job["products"], tuning=_changed(Tuning(), **job["change"]),
             )  # fmt: skip
-            step(
-                torch.zeros((2, 1, config.width), dtype=torch.bfloat16, device=device),
-                positions,
-                cache,
-            )
+            x = torch.zeros((n_rows, 1, config.width), dtype=torch.bfloat16, device=device)
+            step(x, torch.full((n_rows, 1), 5, device=device), cache)
             torch.cuda.synchronize()
         except Exception as error:  # noqa: BLE001 - the run itself will report it
             print(f"warming {job}: {type(error).__name__}: {str(error)[:200]}", flush=True)

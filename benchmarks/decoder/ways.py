@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tts import compilation
 from tts.attention import attend_by, only
 from tts.decoder import Decoder, DecoderConfig
-from tts.fused import FusedStep, Tuning, Weights
+from tts.fused import FusedStep, Products, Tuning, Weights
 from tts.kv_cache import StaticCache, causal_mask
 
 # 512 M parameters are read per step, the output head among them.
@@ -46,7 +46,7 @@ class Way:
     weights: Weights = "native"
     pdl: bool = True
     group: int = 128
-    products: str = "auto"
+    products: Products = "auto"
     tuning: Tuning | None = None
 
 
@@ -63,8 +63,9 @@ FEW_ROWS = (
 )
 MANY_ROWS = (
     Way(name="eager", kind="eager"),
+    Way(name="fused, own products", products="tiles"),
+    Way(name="fused, own products, no early start", products="tiles", pdl=False),
     Way(name="fused, library products", products="library"),
-    Way(name="fused, library products, no early start", products="library", pdl=False),
     Way(name="compile, split-K", kind="compile+split_k"),
     Way(name="compile", kind="compile"),
 )
@@ -113,7 +114,7 @@ def runner(way: Way, decoder: Decoder, cache: StaticCache) -> Run:
             weights=way.weights,
             group=way.group,
             pdl=way.pdl and cache.keys.device.type == "cuda",
-            products=way.products,  # type: ignore[arg-type]
+            products=way.products,
             tuning=way.tuning,
         )
         return lambda x, positions: step(x, positions, cache)

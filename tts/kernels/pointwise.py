@@ -1,4 +1,4 @@
-"""What stands between the matrix products when a library makes them: norms and SwiGLU."""
+"""What stands before and between the matrix products of many rows: norms and SwiGLU."""
 # ruff: noqa: ANN001, ANN201, N803 - kernels have no Python types
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
 
@@ -43,6 +43,26 @@ def swiglu_kernel(y, x, WIDTH: tl.constexpr, BLOCK: tl.constexpr, IS_PDL: tl.con
     tl.store(y + row * WIDTH + i, value.to(y.dtype.element_ty), mask=live)
 
 
+@triton.jit
+def prepare_kernel(
+    y, squares, x, gains,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, N_SQUARES: tl.constexpr, S: tl.constexpr,
+    IS_PDL: tl.constexpr,
+):  # fmt: skip
+    """Write one row times the gains, and its sum of squares."""
+    if IS_PDL:
+        gdc_launch_dependents()
+    i = tl.arange(0, BLOCK)
+    s = tl.arange(0, S)
+    live = i < WIDTH
+    n = tl.program_id(0).to(tl.int64)
+    gain = tl.load(gains + i, mask=live, other=0.0).to(tl.float32)
+    row = tl.load(x + n * WIDTH + i, mask=live, other=0.0).to(tl.float32)
+    tl.store(y + n * WIDTH + i, (row * gain).to(y.dtype.element_ty), mask=live)
+    total = tl.sum(row * row, axis=0)
+    tl.store(squares + n * N_SQUARES + s, tl.where(s == 0, total, 0.0), mask=s < N_SQUARES)
+
+
 def normalise(x: Tensor, gains: Tensor, eps: float, y: Tensor, *, is_pdl: bool = False) -> Tensor:
     """Write the RMS norm of x (rows, width) to y; both contiguous."""
     n_rows, width = x.shape
@@ -63,4 +83,27 @@ def swiglu(x: Tensor, y: Tensor, *, is_pdl: bool = False) -> Tensor:
     if is_pdl:
         constants["launch_pdl"] = True
     swiglu_kernel[(n_rows, triton.cdiv(width, block))](y, x, num_warps=4, **constants)
+    return y
+
+
+def prepare(
+    x: Tensor, gains: Tensor, y: Tensor, squares: Tensor, *, is_early: bool = False
+) -> Tensor:
+    """Write x (rows, width) times the gains to y, and sums of its squares: for ``products``.
+
+    Args:
+        x: Contiguous.
+        gains: Shape (width,).
+        y: Written and returned, contiguous.
+        squares: Written, shape (rows, blocks), float32, contiguous: a row's add up to its sum.
+        is_early: Whether the next kernel may start while this one runs.
+    """
+    n_rows, width = x.shape
+    block = triton.next_power_of_2(width)
+    n_squares = squares.shape[1]
+    prepare_kernel[(n_rows,)](
+        y, squares, x, gains, WIDTH=width, BLOCK=block, N_SQUARES=n_squares,
+        S=triton.next_power_of_2(n_squares), IS_PDL=is_early,
+        num_warps=min(8, max(1, block // 256)),
+    )  # fmt: skip
     return y

@@ -13,7 +13,7 @@ gains, and sums of its squares; the next product reads that and scales its resul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,10 +56,10 @@ class DotTile:
         return -(-n_out // self.block_n)
 
 
-class Workspace:
+class Parts:
     """What programs leave for the last one of their tile; zeroed counters count themselves back.
 
-    One workspace serves any number of calls that follow each other on one stream.
+    One of them serves any number of calls that follow each other on one stream.
 
     Args:
         n_parts: Numbers of all parts, the most of any call.
@@ -68,7 +68,7 @@ class Workspace:
     """
 
     def __init__(self, n_parts: int, n_tiles: int, device: torch.device) -> None:
-        self.parts = torch.empty(n_parts, dtype=torch.float32, device=device)
+        self.numbers = torch.empty(n_parts, dtype=torch.float32, device=device)
         self.counters = torch.zeros(n_tiles, dtype=torch.int32, device=device)
 
 
@@ -221,7 +221,7 @@ def multiply_tiles(
     x: Tensor,
     weight: Tensor,
     y: Tensor,
-    workspace: Workspace,
+    parts: Parts,
     tile: DotTile,
     *,
     squares: Tensor | None = None,
@@ -238,7 +238,7 @@ def multiply_tiles(
         weight: Shape (out, in), contiguous, of x's dtype; for SwiGLU the gate's rows, then as many
             for up.
         y: Written and returned, shape (rows, out), or (rows, out / 2) for SwiGLU; contiguous.
-        workspace: With room for this product's parts (see ``sizes``).
+        parts: With room for this product's (see ``sizes``).
         tile: How to cut it.
         squares: Sums of squares of the stream that x is, times gains, shape (rows, blocks),
             float32, contiguous: the product is scaled as an RMS norm of that stream scales x.
@@ -267,7 +267,7 @@ def multiply_tiles(
     product_kernel[(tile.n_tiles(n_rows, n_out), tile.n_splits)](
         y, x if stream is None else stream.scaled, x if stream is None else stream.squares,
         x, weight, x if squares is None else squares, x if stream is None else stream.gains,
-        x if stream is None else stream.residual, workspace.parts, workspace.counters,
+        x if stream is None else stream.residual, parts.numbers, parts.counters,
         n_rows, eps, **constants,
     )  # fmt: skip
     return y
@@ -292,3 +292,20 @@ def _pieces(tile: DotTile, n_steps: int, is_swiglu: bool) -> int:
     most = n_steps * tile.block_k * 2 // VECTOR_BYTES
     n = max(1, n_threads // n_rows)
     return min(n, most & -most)
+
+
+def choose_dot_tile(n_rows: int, n_out: int, n_in: int) -> DotTile:
+    """Cut so that about a program falls to each of an H200's multiprocessors.
+
+    Args:
+        n_rows: Rows of the product.
+        n_out: Output columns, gated ones for SwiGLU.
+        n_in: Inputs.
+    """
+    block_m = min(64, max(16, triton.next_power_of_2(n_rows)))
+    tile = DotTile(block_m=block_m, block_n=32 if n_rows <= 64 else 64, n_stages=6)
+    wanted = min(96 // tile.n_tiles(n_rows, n_out), n_in // 256)
+    n_splits = 1 << (wanted.bit_length() - 1 if wanted else 0)
+    if n_splits * tile.n_tiles(n_rows, n_out) < 96 and n_splits < n_in // 256:
+        n_splits *= 2
+    return replace(tile, n_splits=n_splits)
