@@ -8,6 +8,8 @@ Lengths in tokens are log-normal; a request ends at its length (as its cap) and 
 end's score is minus infinity. All requests are there at the start, in a random order, and the
 latency of one is the time from then to its tokens on the host. ``static_sorted`` is what a static
 batcher can do that knows all texts beforehand and sorts them by their characters; a server cannot.
+The file is written after every arm; where the time did not suffice for all rounds of all arms the
+exit code is 1, and ratios are of the rounds that both arms had.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import exp
 from pathlib import Path
 from statistics import mean, median, quantiles
@@ -25,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.provenance import provenance
+from benchmarks.decoder.timing import Report, Sample, Samples, column, interleave
 from tts import attention, compilation, precision
 from tts.attention import only
 from tts.build import build
@@ -129,23 +133,18 @@ def timed(arm: Arm, generator: Generator, rows: Sequence[Row], n_rows: int) -> d
     }
 
 
-def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+def summary(runs: Samples) -> dict[str, Any]:
     """Return the medians of every arm and what continuous batching gains."""
     medians = {
-        arm: {key: median(run[key] for run in found) for key in found[0]}
+        arm: {key: median(column(found, key)) for key in found[0]}
         for arm, found in runs.items()
+        if found
     }
     found: dict[str, Any] = {"medians": medians}
     for arm in ("static", "static_sorted"):
-        if arm in medians:
-            found[f"throughput_over_{arm}"] = [
-                c["tokens_per_s"] / s["tokens_per_s"]
-                for c, s in zip(runs["continuous"], runs[arm], strict=True)
-            ]
-            found[f"p95_over_{arm}"] = [
-                c["latency_p95_s"] / s["latency_p95_s"]
-                for c, s in zip(runs["continuous"], runs[arm], strict=True)
-            ]
+        for name, key in (("throughput", "tokens_per_s"), ("p95", "latency_p95_s")):
+            rounds = zip(runs["continuous"], runs[arm], strict=False)  # it may be cut in a round
+            found[f"{name}_over_{arm}"] = [ours[key] / theirs[key] for ours, theirs in rounds]
     return found
 
 
@@ -204,6 +203,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=140.0, help="begin nothing after this")
     parser.add_argument("--compile", default="fused")
     parser.add_argument("--attention", default="split_k")
     parser.add_argument("--kv-cache", default="static", choices=("static", "static_int8", "paged"))
@@ -218,46 +218,65 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Run all arms in turn, several times; the JSON file is whole after every round."""
+class Bench:
+    """One run of the benchmark."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.device = args, torch.device(args.device)
+        self.rows = requests(
+            args.requests, median_tokens=args.median_tokens, sigma=args.sigma, seed=0
+        )
+        options, lengths = options_of(args), [row.cap for row in self.rows]
+        self.report = Report(args.out, args.seconds, {
+            "scale": args.scale, "options": options.to_mapping(), "n_rows": args.rows,
+            "n_requests": len(self.rows), "min_free": args.min_free, "arguments": sys.argv[1:],
+            "lengths": {
+                "median": median(lengths), "mean": mean(lengths), "max": max(lengths),
+                "sigma": args.sigma,
+            },
+        })  # fmt: skip
+        self.generator = generator_of(args.scale, options, self.device)
+        self.arms: dict[str, Arm] = {
+            "static": static,
+            "static_sorted": static_sorted,
+            "continuous": Continuous(args.rows, args.min_free),
+        }
+        self.runs: Samples = {name: [] for name in self.arms}
+
+    def run(self) -> bool:
+        """Run all arms in turn, several times; return whether the time sufficed."""
+        for arm in self.arms.values():  # compiles, captures
+            timed(arm, self.generator, self.rows[: 3 * self.args.rows], self.args.rows)
+        self.report.say("warmed up")
+        _, errors = interleave(
+            {name: partial(self.arm, name) for name in self.arms}, self.args.repeats,
+            may_begin=lambda: self.report.left_s() > 0,
+        )  # fmt: skip
+        self.report.found["errors"] = errors
+        self.report.write()
+        return all(len(found) == self.args.repeats for found in self.runs.values())
+
+    def arm(self, name: str, turn: int) -> Sample:
+        """Run one arm once; the file is whole after it."""
+        found = timed(self.arms[name], self.generator, self.rows, self.args.rows)
+        self.runs[name].append(found)
+        self.report.found |= {**summary(self.runs), "runs": self.runs}
+        self.report.say(f"round {turn + 1}: {name} {json.dumps(found)}")
+        self.report.write()
+        return found
+
+
+def main() -> int:
+    """Measure, print and write."""
     args = arguments()
     if args.device == "cpu":
         torch.set_num_threads(1)
-    device = torch.device(args.device)
-    options = options_of(args)
-    generator = generator_of(args.scale, options, device)
-    rows = requests(args.requests, median_tokens=args.median_tokens, sigma=args.sigma, seed=0)
-    arms: dict[str, Arm] = {
-        "static": static,
-        "static_sorted": static_sorted,
-        "continuous": Continuous(args.rows, args.min_free),
-    }
-    for arm in arms.values():  # compiles, captures
-        timed(arm, generator, rows[: 3 * args.rows], args.rows)
-    lengths = [row.cap for row in rows]
-    found = {
-        **provenance(),
-        "scale": args.scale,
-        "options": options.to_mapping(),
-        "n_rows": args.rows,
-        "n_requests": len(rows),
-        "min_free": args.min_free,
-        "lengths": {
-            "median": median(lengths),
-            "mean": mean(lengths),
-            "max": max(lengths),
-            "sigma": args.sigma,
-        },
-    }
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-    for _ in range(args.repeats):
-        for name, arm in arms.items():
-            runs[name].append(timed(arm, generator, rows, args.rows))
-            print(name, json.dumps(runs[name][-1]), flush=True)
-        found |= {**summary(runs), "runs": runs}
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+    bench = Bench(args)
+    is_whole = bench.run()
+    found = bench.report.found
     print(json.dumps({k: v for k, v in found.items() if k.startswith(("throughput", "p95"))}))
+    return 0 if is_whole else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
