@@ -164,7 +164,7 @@ class FusedStep:
         from tts.kernels.pointwise import normalise
 
         n_rows, layers = x.shape[0], cache.layers
-        way = self._way(n_rows)
+        way = self.products_for(n_rows)
         buffers = self._for(n_rows, _n_slots(layers[0]), way)
         stream = x.reshape(n_rows, -1)
         if way == "tiles":
@@ -182,8 +182,12 @@ class FusedStep:
         normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=is_pdl)
         return normed[:, None]
 
-    def _way(self, n_rows: int) -> Products:
-        """Return who multiplies so many rows."""
+    def products_for(self, n_rows: int) -> Products:
+        """Return who multiplies so many rows: ``"rows"``, ``"tiles"`` or ``"library"``.
+
+        Raises:
+            InapplicableError: Those that were asked for cannot take them.
+        """
         from tts.kernels.linear import MAX_ROWS
         from tts.kernels.products import MAX_ROWS as MAX_TILED_ROWS
 
