@@ -112,7 +112,8 @@ def _nearest_miss(result: SweepResult) -> str:
     said = why_not(best) or verdict_label(best)
     if best.accepted:
         said = "it did not stand its confirmation, or is no faster than the baseline"
+    said = said if best.surpassed else f"turned down because: {said}"
     return (
         f"The fastest that ran was trial {best.number} ({short_options(best.options)}, "
-        f"{column(metric).write(best.metrics[metric])}), turned down because: {said}."
+        f"{column(metric).write(best.metrics[metric])}), {said}."
     )

@@ -121,7 +121,12 @@ def test_what_could_not_win_is_not_counted_among_the_rejected() -> None:
     assert verdict_text(fixtures.surpassed(5)) == "surpassed"
     assert verdict_text(fixtures.surpassed_when_heard(5)) == "surpassed"
     everything = (fixtures.baseline(), fixtures.surpassed(1, by="the baseline"))
-    assert summarise(fixtures.result(everything)).sentences[2].startswith("0 of 1 candidates")
+    _, why, rejected = summarise(fixtures.result(everything)).sentences
+    assert rejected.startswith("0 of 1 candidates")
+    assert why == (
+        "The fastest that ran was trial 1 (fp16 eager dynamic b4, 300 ms), not heard: the baseline "
+        "is at least as good in latency_p50_s."
+    )
 
 
 def test_a_rejection_names_what_decided_it() -> None:
