@@ -94,8 +94,10 @@ def estimate_us(role: Role, tile: DotTile, n_rows: int) -> float:
     memory_us = 2 * role.n_weight_rows * role.n_in / MEMORY_BYTES
     product_us = per_unit * 2 * tile.block_m * n_columns * n_inputs / UNIT_FLOPS[tile.block_m]
     part_us = 4 * tile.block_m * n_columns / UNIT_BYTES
-    join_us = JOIN_US + (per_unit + tile.n_splits) * part_us if tile.n_splits > 1 else 0.0
-    return max(read_us, memory_us, product_us) + join_us
+    if tile.n_splits == 1:
+        return max(read_us, memory_us, product_us)
+    n_parts = per_unit + (1 if tile.is_joint else tile.n_splits)  # written, and read by one
+    return max(read_us, memory_us, product_us) + JOIN_US + n_parts * part_us
 
 
 def candidates(role: Role, n_rows: int, n_wanted: int) -> list[DotTile]:
@@ -112,6 +114,10 @@ def candidates(role: Role, n_rows: int, n_wanted: int) -> list[DotTile]:
                     continue
                 n_warps = 8 if block_m * n_columns > 64 * 128 else 4
                 tile = DotTile(block_m=block_m, block_n=block_n, n_splits=n_splits, n_warps=n_warps)
+                n_programs = tile.n_tiles(n_rows, role.n_out) * n_splits
+                if 1 < n_splits <= block_m and n_programs <= N_UNITS:
+                    joint = replace(tile, is_joint=True)
+                    found[joint] = estimate_us(role, joint, n_rows)
                 found[tile] = estimate_us(role, tile, n_rows)
     best = sorted(found, key=lambda tile: found[tile])[:n_wanted]
     return [deep for tile in best for deep in _depths(role, tile)]
@@ -250,7 +256,11 @@ class Bench:
             shares = [json.dumps(jobs[i::n]) for i in range(n)]
             warmers = [subprocess.Popen([*command, share]) for share in shares]
             for process in warmers:
-                process.wait(timeout=max(1.0, self.report.left_s() - 20))
+                try:
+                    process.wait(timeout=max(1.0, self.report.left_s() / 2))
+                except subprocess.TimeoutExpired:  # what it has not compiled, the run will
+                    process.kill()
+                    self.report.say("a process that compiles was ended")
             self.report.say("compiled")
         for n_rows in self.rows:
             for role in self.roles.values():
@@ -352,7 +362,8 @@ class Bench:
 def short(tile: DotTile) -> str:
     """Write a tile in a few characters."""
     return (
-        f"{tile.block_m} x {tile.block_n} x {tile.block_k}, {tile.n_splits} splits, "
+        f"{tile.block_m} x {tile.block_n} x {tile.block_k}, {tile.n_splits} "
+        f"{'joint' if tile.is_joint else 'splits'}, "
         f"{tile.n_stages} stages, {tile.n_warps} warps"
     )
 
@@ -384,7 +395,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: small shapes")
     parser.add_argument("--seconds", type=float, default=150.0, help="begin nothing after this")
     parser.add_argument("--rows", default=",".join(map(str, ROWS)))
-    parser.add_argument("--candidates", type=int, default=6, help="tiles, each in several depths")
+    parser.add_argument("--candidates", type=int, default=8, help="tiles, each in several depths")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--replays", type=int, default=3, help="of a graph, per round")
     parser.add_argument("--processes", type=int, default=14, help="that compile at the start")

@@ -1,9 +1,10 @@
 """Matrix products for 5 to 256 rows, on tensor cores, with all that stands between them.
 
 A program makes a tile of the output. Where the tiles are fewer than the multiprocessors, several
-programs share one and cut it along the inputs; the last of them to arrive, told by a counter, adds
-what the others left, in a fixed order. So the same rows give the same bits every time, and a row's
-sums do not depend on the rows beside it (their number may choose another tile).
+programs share one and cut it along the inputs. What they leave is added in a fixed order, by the
+last of them to arrive, told by a counter, or by all of them, each some of the rows, once all have
+arrived. So the same rows give the same bits every time, and a row's sums do not depend on the rows
+beside it (their number may choose another tile).
 
 There is no norm kernel. What writes the residual stream also writes it times the next norm's
 gains, and sums of its squares; the next product reads that and scales its result by the norm.
@@ -14,6 +15,7 @@ gains, and sums of its squares; the next product reads that and scales its resul
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,6 +40,8 @@ class DotTile:
         n_splits: Programs that share a tile of the output.
         n_stages: Blocks of inputs on their way at once.
         n_warps: Warps per program.
+        is_joint: Whether all programs of a tile wait for one another and add together. They must
+            be on the GPU at once: as many programs as multiprocessors at the most.
     """
 
     block_m: int = 64
@@ -46,6 +50,7 @@ class DotTile:
     n_splits: int = 1
     n_stages: int = 4
     n_warps: int = 4
+    is_joint: bool = False
 
     def n_tiles(self, n_rows: int, n_out: int) -> int:
         """Return how many tiles the output has."""
@@ -114,14 +119,14 @@ def _beside(
 @triton.jit
 def _finish(
     y, scaled, squares_out, a, parts, old, gain, r, n, n_rows, eps,
-    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, ROWS: tl.constexpr, BN: tl.constexpr,
     N_SQUARES: tl.constexpr, IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr,
 ):  # fmt: skip
-    """Normalise, gate, add and write a tile of sums."""
+    """Normalise, gate, add and write the sums of some rows of a tile."""
     if N_SQUARES > 0:
         a = a * tl.rsqrt(tl.sum(parts, axis=1) / K + eps)[:, None]
     if IS_SWIGLU:
-        gate, up = tl.split(tl.reshape(a, (BM, BN, 2)))
+        gate, up = tl.split(tl.reshape(a, (ROWS, BN, 2)))
         a = gate * tl.sigmoid(gate) * up
     live = (r < n_rows)[:, None] & (n < N)[None, :]
     at = r[:, None] * N + n[None, :]
@@ -138,12 +143,34 @@ def _finish(
 
 
 @triton.jit
+def _join(
+    y, scaled, squares_out, squares, gains, residual, parts, j, i, r, n, n_rows, eps,
+    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+    N_SPLITS: tl.constexpr, N_SQUARES: tl.constexpr, S: tl.constexpr, IS_SWIGLU: tl.constexpr,
+    IS_STREAM: tl.constexpr,
+):  # fmt: skip
+    """Add the rows j of what the programs of a tile left, and write them."""
+    sums, old, gain = _beside(
+        squares, gains, residual, r, n, n_rows, N, N_SQUARES, S, IS_STREAM
+    )  # fmt: skip
+    width: tl.constexpr = 2 * BN if IS_SWIGLU else BN
+    at = parts + j[:, None] * width + i[None, :]
+    joined = tl.load(at, cache_modifier=".cg")
+    for s in tl.static_range(1, N_SPLITS):
+        joined += tl.load(at + s * (BM * width), cache_modifier=".cg")
+    _finish(
+        y, scaled, squares_out, joined, sums, old, gain, r, n, n_rows, eps,
+        N, K, BM, ROWS, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
+    )  # fmt: skip
+
+
+@triton.jit
 def product_kernel(
     y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
     N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_SQUARES: tl.constexpr, S: tl.constexpr,
     IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
-    N_PIECES: tl.constexpr, IS_PDL: tl.constexpr, IS_WIDE: tl.constexpr,
+    N_PIECES: tl.constexpr, IS_JOINT: tl.constexpr, IS_PDL: tl.constexpr, IS_WIDE: tl.constexpr,
 ):  # fmt: skip
     """Multiply rows (n_rows, K) by a weight (N, K), or (2 N, K) for SwiGLU."""
     if IS_PDL:
@@ -195,24 +222,31 @@ def product_kernel(
     if N_SPLITS == 1:
         _finish(
             y, scaled, squares_out, a, sums, old, gain, r, n, n_rows, eps,
-            N, K, BM, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
+            N, K, BM, BM, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
         )  # fmt: skip
     else:
-        at_part = tl.arange(0, BM)[:, None] * width + i[None, :]
-        first = parts + tile * (N_SPLITS * BM * width) + at_part
-        tl.store(first + split * (BM * width), a)
+        j = tl.arange(0, BM)
+        first = parts + tile * (N_SPLITS * BM * width)
+        tl.store(first + (split * BM + j[:, None]) * width + i[None, :], a)
         tl.debug_barrier()  # all threads have written before one of them says so
-        arrived = tl.atomic_add(counters + tile, 1, sem="acq_rel")
-        if arrived == N_SPLITS - 1:
-            sums, old, gain = _beside(
-                squares, gains, residual, r, n, n_rows, N, N_SQUARES, S, IS_STREAM
+        arrived = tl.atomic_add(counters + tile, 1, sem="acq_rel") + 1
+        if IS_JOINT:
+            while arrived < N_SPLITS:
+                arrived = tl.atomic_add(counters + tile, 0, sem="acquire")
+            share: tl.constexpr = BM // N_SPLITS
+            j = split * share + tl.arange(0, share)
+            _join(
+                y, scaled, squares_out, squares, gains, residual, first, j, i,
+                (tile % n_row_tiles) * BM + j, n, n_rows, eps, N, K, BM, BN, share, N_SPLITS,
+                N_SQUARES, S, IS_SWIGLU, IS_STREAM,
             )  # fmt: skip
-            joined = tl.load(first, cache_modifier=".cg")
-            for s in tl.static_range(1, N_SPLITS):
-                joined += tl.load(first + s * (BM * width), cache_modifier=".cg")
-            _finish(
-                y, scaled, squares_out, joined, sums, old, gain, r, n, n_rows, eps,
-                N, K, BM, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
+            if tl.atomic_add(counters + tile, 1, sem="relaxed") == 2 * N_SPLITS - 1:
+                tl.store(counters + tile, 0)
+        elif arrived == N_SPLITS:
+            _join(
+                y, scaled, squares_out, squares, gains, residual, first, j, i,
+                r, n, n_rows, eps, N, K, BM, BN, BM, N_SPLITS,
+                N_SQUARES, S, IS_SWIGLU, IS_STREAM,
             )  # fmt: skip
             tl.store(counters + tile, 0)
 
@@ -248,18 +282,25 @@ def multiply_tiles(
         is_pdl: Whether to start while the kernel before still runs; needs compute capability 9.0.
         is_prefetched: Whether to ask for the weights before the kernel before has ended; they come
             into the second-level cache. It needs ``is_pdl``, and blocks that divide the inputs.
+
+    Raises:
+        ValueError: Programs would wait for others that are not on the GPU yet.
     """
     n_rows, n_in = x.shape
     n_out = y.shape[1]
+    n_programs = tile.n_tiles(n_rows, n_out) * tile.n_splits
+    if tile.is_joint and x.is_cuda and n_programs > n_units(x.device):
+        raise ValueError(f"{n_programs} programs would wait for one another, not all of them there")
     n_steps, is_even = _steps(tile, n_in)
+    is_prefetched = is_prefetched and is_pdl and is_even
     n_squares = 0 if squares is None else squares.shape[1]
     constants: dict[str, Any] = {
         "N": n_out, "K": n_in, "BM": tile.block_m, "BN": tile.block_n, "BK": tile.block_k,
         "N_SPLITS": tile.n_splits, "N_STEPS": n_steps, "N_SQUARES": n_squares,
         "S": triton.next_power_of_2(n_squares), "IS_SWIGLU": is_swiglu,
         "IS_STREAM": stream is not None, "IS_EVEN": is_even, "IS_PDL": is_pdl,
-        "IS_WIDE": not x.is_cuda,
-        "N_PIECES": _pieces(tile, n_steps, is_swiglu) if is_pdl and is_prefetched else 0,
+        "IS_JOINT": tile.is_joint and x.is_cuda and tile.n_splits > 1, "IS_WIDE": not x.is_cuda,
+        "N_PIECES": _pieces(tile, n_steps, is_swiglu) if is_prefetched else 0,
         "num_warps": tile.n_warps, "num_stages": tile.n_stages,
     }  # fmt: skip
     if is_pdl:
@@ -278,6 +319,12 @@ def sizes(tile: DotTile, n_rows: int, n_out: int, *, is_swiglu: bool) -> tuple[i
     n_tiles = tile.n_tiles(n_rows, n_out)
     n_parts = n_tiles * tile.n_splits * tile.block_m * tile.block_n * (2 if is_swiglu else 1)
     return (n_parts if tile.n_splits > 1 else 0), n_tiles
+
+
+@cache
+def n_units(device: torch.device) -> int:
+    """Return how many multiprocessors a GPU has."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _steps(tile: DotTile, n_in: int) -> tuple[int, bool]:
