@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from evaluation import tail
+from evaluation import tail, tail_bound
 from evaluation.comparisons import (
     MOS_METRICS,
     Comparison,
@@ -68,7 +68,7 @@ def decide(
     reasons = (*unpaired, *(reason for item in ordered for reason in item.reasons))
     if status == "PASS" and not complete:
         status, reasons = "UNDECIDED", (_EARLY,)
-    is_final = complete or status == "FAIL" or tail.is_hopeless(counts, config)
+    is_final = complete or status == "FAIL" or tail_bound.is_hopeless(counts, config)
     failures = Counter(
         name for _, cand in pairs for name in cand.failures if name in tail.GATED_METRICS
     )
@@ -155,7 +155,7 @@ def _compare(
     return (
         *(compare_mos(metric, pairs, config) for metric in MOS_METRICS),
         compare_wer(pairs, config),
-        tail.compare_bad_utterances(counts, config),
+        tail_bound.compare_bad_utterances(counts, config),
         compare_duration(pairs, config),
         compare_noise_floor(pairs, config),
     )

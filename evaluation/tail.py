@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation import statistics
-from evaluation.comparisons import MOS_METRICS, Comparison, Pair, is_number
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from evaluation.comparisons import MOS_METRICS, Pair, is_number
 from evaluation.guards import RelativeLimits, relative_trips
 from evaluation.scores import UtteranceScores
-from evaluation.verdict import Bound, GateConfig, Status
+from evaluation.verdict import GateConfig
 from evaluation.wording import label
 
 GATED_METRICS = ("audio", "guards", "dnsmos", "wer")
@@ -25,7 +28,6 @@ HEARD_SIGNS = frozenset({"wer", "transcript_loop", "repeated_words"})
 """Signs that rest on the recogniser, which mishears by chance: they need lost words besides."""
 _LIMITS = RelativeLimits(max_noise_floor_rise_db=20.0)
 """One utterance's noise floor jumps by up to 15 dB by itself; the mean of all has its own limit."""
-_SHOWN = 3
 
 
 def own_signs(scores: UtteranceScores, config: GateConfig) -> dict[str, str]:
@@ -78,7 +80,10 @@ class Counts:
     Args:
         n: Pairs.
         newly_bad: ``"utterance: reason"`` of each that the candidate newly ruins.
-        newly_good: Utterances that the candidate mends, of the signs it newly shows elsewhere.
+        answered: How many of these are each made up for by another utterance, which the candidate
+            mends of the very same signs.
+        answerable: How many of them the whole baseline can still make up for.
+        mended: Utterances that the candidate mends, of whatever sign.
         base_bad: Utterances of these pairs that the baseline ruins by itself.
         cand_bad: Utterances that are bad on the candidate, newly or not.
         bad_rate: Share of *all* of the baseline's utterances that are bad by themselves.
@@ -89,7 +94,9 @@ class Counts:
 
     n: int
     newly_bad: tuple[str, ...]
-    newly_good: int
+    answered: int
+    answerable: int
+    mended: int
     base_bad: int
     cand_bad: int
     bad_rate: float
@@ -98,7 +105,7 @@ class Counts:
 
 
 def count(pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[UtteranceScores]) -> Counts:
-    """Count what is newly bad and newly good.
+    """Count what is newly bad and what is mended.
 
     Args:
         pairs: What is judged so far; at least one.
@@ -106,16 +113,13 @@ def count(pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[Utteranc
         baseline: All of the baseline, also what the candidate has not spoken yet.
     """
     known = {item.utterance_id: own_signs(item, config) for item in baseline}
-    own = [own_signs(candidate, config) for _, candidate in pairs]
     new = [new_signs(base, cand, config) for base, cand in pairs]
-    lost = [
-        known[base.utterance_id].keys() - mine for (base, _), mine in zip(pairs, own, strict=True)
+    ruined = [frozenset(signs) for signs in new if signs]
+    gone = [
+        mended_signs(base, cand, config)
+        for (base, cand), signs in zip(pairs, new, strict=True)
+        if known[base.utterance_id] and not signs
     ]
-    # Silence loses its words too: words mended elsewhere must not make up for it. Only what has
-    # no other sign than those that were mended is made up for.
-    mended = {name for gone in lost for name in gone}
-    answered = all(signs.keys() <= mended for signs in new)
-    names = {name for signs in new for name in signs} if answered else set()
     return Counts(
         n=len(pairs),
         newly_bad=tuple(
@@ -123,94 +127,41 @@ def count(pairs: Sequence[Pair], config: GateConfig, baseline: Sequence[Utteranc
             for (_, cand), signs in zip(pairs, new, strict=True)
             if signs
         ),
-        newly_good=sum(
-            not signs and bool(gone & names) for signs, gone in zip(new, lost, strict=True)
-        ),
+        answered=_matched(ruined, gone),
+        answerable=_matched(ruined, [frozenset(signs) for signs in known.values()]),
+        mended=sum(map(bool, gone)),
         base_bad=sum(bool(known[base.utterance_id]) for base, _ in pairs),
-        cand_bad=sum(bool(mine or signs) for mine, signs in zip(own, new, strict=True)),
+        cand_bad=sum(
+            bool(signs or own_signs(cand, config))
+            for (_, cand), signs in zip(pairs, new, strict=True)
+        ),
         bad_rate=sum(map(bool, known.values())) / len(known),
         flaky_rate=sum(bool(signs.keys() - HEARD_SIGNS) for signs in known.values()) / len(known),
         n_full=len(known),
     )
 
 
-def compare_bad_utterances(counts: Counts, config: GateConfig) -> Comparison:
-    """Bound the rate at which the candidate newly ruins utterances.
+def mended_signs(
+    baseline: UtteranceScores, candidate: UtteranceScores, config: GateConfig
+) -> frozenset[str]:
+    """Return the baseline's own signs that would be new if the candidate were the baseline.
 
-    PASS when nothing is newly ruined, or when the Clopper-Pearson upper bound of that rate, less
-    the lower bound of the rate at which the candidate mends what the baseline ruins in the same
-    way, is at most ``max_bad_rate``; FAIL when the lower bound is above it. A truncation mended
-    makes up for a truncation elsewhere and never for a loop.
+    The same rule both ways: of two equal sides neither ruins more than it mends. What shows only
+    beside the other side is left out: a length too short for one is too long for the other.
     """
-    n, ruined = counts.n, len(counts.newly_bad)
-    lower = statistics.clopper_pearson_lower(ruined, n, config.confidence)
-    upper = statistics.clopper_pearson_upper(ruined, n, config.tail_confidence)
-    status: Status = "UNDECIDED"
-    if _may_pass(ruined, counts.newly_good, n, config):
-        status = "PASS"
-    elif lower > config.max_bad_rate + max(counts.newly_good / n, counts.bad_rate):
-        status = "FAIL"
-    bound = Bound(
-        metric="bad_utterances",
-        baseline_mean=counts.base_bad / n,
-        candidate_mean=counts.cand_bad / n,
-        delta_pct=100 * ruined / n,
-        lower_pct=100 * lower,
-        upper_pct=100 * upper,
-        sigma_pct=0.0,
-        n=n,
-        status=status,
-        power=_power(counts, config),
-    )
-    reasons = () if status == "PASS" else (_reason(status, counts, upper, config),)
-    return Comparison(status=status, bound=bound, reasons=reasons)
+    return frozenset(own_signs(baseline, config).keys() & new_signs(candidate, baseline, config))
 
 
-def is_hopeless(counts: Counts, config: GateConfig) -> bool:
-    """Say whether nothing that the full judgement may still show can make the tail pass.
+def _matched(ruined: Sequence[frozenset[str]], mended: Sequence[frozenset[str]]) -> int:
+    """Return how many ruined utterances find a mended one each that had all of their signs.
 
-    The count of ruined utterances only grows, and no more can be mended than the baseline ruins.
+    Silence loses its words too: words mended elsewhere do not make up for it, and no mended
+    utterance makes up for two.
     """
-    most_mended = round(counts.bad_rate * counts.n_full)
-    return not _may_pass(len(counts.newly_bad), most_mended, counts.n_full, config)
-
-
-def _may_pass(ruined: int, mended: int, n: int, config: GateConfig) -> bool:
-    if ruined == 0:
-        return True
-    upper = statistics.clopper_pearson_upper(ruined, n, config.tail_confidence)
-    credit = statistics.clopper_pearson_lower(min(mended, n), n, config.tail_confidence)
-    return upper - credit <= config.max_bad_rate
-
-
-def _power(counts: Counts, config: GateConfig) -> float:
-    """Return the chance that a candidate equal to the baseline passes, at the baseline's rate.
-
-    Such a candidate ruins with probability r (1 - r) what the baseline did not, and mends as much.
-    """
-    flips = counts.flaky_rate * (1 - counts.flaky_rate)
-    mended = round(flips * counts.n)
-    allowed = 0
-    while allowed < counts.n and _may_pass(allowed + 1, mended, counts.n, config):
-        allowed += 1
-    return statistics.binomial_cdf(allowed, counts.n, flips)
-
-
-def _reason(status: Status, counts: Counts, upper: float, config: GateConfig) -> str:
-    """Name the ruined, and what would decide."""
-    ruined = len(counts.newly_bad)
-    seen = f"{ruined} of {counts.n} utterances are newly ruined"
-    seen += f" ({'; '.join(counts.newly_bad[:_SHOWN])})"
-    allowed = f"{100 * config.max_bad_rate:g} %"
-    if status == "FAIL":
-        return f"{seen}, more than the {allowed} allowed."
-    if config.max_bad_rate == 0:
-        return f"{seen}, and none may be ruined."
-    needed = statistics.required_n_for_count(ruined, config.max_bad_rate, config.tail_confidence)
-    return (
-        f"{seen}, and up to {100 * upper:.1f} % of all cannot be ruled out ({allowed} allowed: no "
-        f"more than these in {needed} would pass)."
-    )
+    fits = np.array([[signs <= gone for gone in mended] for signs in ruined], np.int8)
+    if not fits.any():
+        return 0
+    return int((maximum_bipartite_matching(csr_array(fits), perm_type="column") >= 0).sum())
 
 
 def _is_catastrophic(scores: UtteranceScores, config: GateConfig) -> bool:

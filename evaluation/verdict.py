@@ -94,10 +94,11 @@ class Bound:
         candidate_mean: The same of the candidate.
         delta_pct: The change: percent of the baseline for DNSMOS and duration, percentage
             points for ``wer``, dB for ``noise_floor_dbfs``; for ``bad_utterances`` the
-            percentage of utterances that the candidate newly ruins, of which the bounds are
-            Clopper and Pearson's.
-        lower_pct: One-sided lower bound of the change, in the unit of ``delta_pct``.
-        upper_pct: One-sided upper bound.
+            percentage of utterances that the candidate newly ruins.
+        lower_pct: One-sided lower bound of the change, in the unit of ``delta_pct``; for
+            ``bad_utterances`` of what is newly ruined beyond what may have been mended.
+        upper_pct: One-sided upper bound; for ``bad_utterances`` of what is newly ruined beyond
+            what is mended of the same signs.
         sigma_pct: Standard deviation of one paired difference; 0 for ``bad_utterances``.
         n: Pairs.
         status: This quantity's own verdict.

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from evaluation.gate import GateConfig, decide
+from evaluation.paired_rates import equal_passes, excess_upper
 from evaluation.scores import UtteranceScores
 from evaluation.statistics import clopper_pearson_lower, clopper_pearson_upper
-from evaluation.tail import new_signs, own_signs
+from evaluation.tail import mended_signs, new_signs, own_signs
+from evaluation.tail_bound import passing_counts
 from evaluation.verdict import Bound, Verdict
 from tests.evaluation.scorecards import CONFIG, ruined, voices
 
@@ -174,13 +176,36 @@ def test_a_baseline_that_is_mended_elsewhere_earns_credit_for_the_same_sign_only
 
 
 def test_words_mended_elsewhere_do_not_make_up_for_silence_that_loses_its_words_too() -> None:
-    base = voices(128)
+    base = voices(200)
     misheard = scattered(base, list(range(8)), wer_errors=7)
     silent = {"guards": ("level: -70 dBFS (above -50 wanted)",), "wer_errors": 10}
-    also_misheard = decide(misheard, scattered(base, [100], wer_errors=7), CONFIG)
-    silenced = decide(misheard, scattered(base, [100], **silent), CONFIG)
+    also_misheard = decide(misheard, scattered(base, [100, 101], wer_errors=7), CONFIG)
+    silenced = decide(misheard, scattered(base, [100, 101], **silent), CONFIG)
     assert bad_bound(also_misheard).status == "PASS"
     assert bad_bound(silenced).status == "UNDECIDED"
+
+
+def test_one_that_is_mended_makes_up_for_one_and_for_no_other_kind() -> None:
+    base = voices(200)
+    two_mended = scattered(base, [3, 4], **LOOP)
+    one_mended = scattered(base, [3], **LOOP)
+    moved = scattered(base, [100, 101], **LOOP)
+    mixed = scattered(scattered(base, [100], **LOOP), [101], **TRUNCATED)
+    assert bad_bound(decide(two_mended, moved, CONFIG)).status == "PASS"
+    assert bad_bound(decide(one_mended, moved, CONFIG)).status == "UNDECIDED"
+    # The loop alone is made up for: a loop that is mended beside it does not pay for the cut.
+    assert bad_bound(decide(two_mended, mixed, CONFIG)).status == "UNDECIDED"
+    assert "and 1 mended of the same signs" in decide(two_mended, mixed, CONFIG).reasons[0]
+
+
+def test_what_the_candidate_hears_as_well_is_not_mended() -> None:
+    """A name misheard on both sides, by one word more on the baseline's, says nothing."""
+    base = voices(200)
+    misheard = scattered(base, [3, 4], wer_errors=6)
+    barely = scattered(base, [3, 4], wer_errors=5)
+    lost = scattered(barely, [100, 101], wer_errors=7)
+    assert mended_signs(misheard[3], barely[3], CONFIG) == frozenset()
+    assert bad_bound(decide(misheard, lost, CONFIG)).status == "UNDECIDED"
 
 
 def test_an_early_look_stops_at_a_ruined_utterance_that_the_full_n_cannot_forgive() -> None:
@@ -218,3 +243,21 @@ def test_a_flaky_baseline_lowers_the_power_and_a_sound_one_does_not() -> None:
     assert bad_bound(decide(sound, sound, CONFIG)).power == 1.0
     assert bad_bound(decide(misheard, misheard, CONFIG)).power == 1.0
     assert (bad_bound(decide(flaky, flaky, CONFIG)).power or 0) < 0.1
+
+
+def test_the_power_is_that_of_what_the_pairs_show() -> None:
+    """Six of 600 are lost in the baseline alone: an equal candidate loses as many."""
+    base = ruined(voices(600), 6, wer_errors=7)
+    allowed = passing_counts(600, CONFIG)
+    bound = bad_bound(decide(base, voices(600), CONFIG))
+    assert bound.power == pytest.approx(equal_passes(allowed, 600, 0.01))
+    assert 0.95 < (bound.power or 0) < 1.0
+
+
+def test_what_passes_is_what_the_bounds_let_pass() -> None:
+    allowed = passing_counts(592, CONFIG)
+    assert allowed[0] == 7  # as Clopper and Pearson's bound
+    for mended, most in enumerate(allowed[:8]):
+        assert excess_upper(int(most), min(mended, int(most)), 592, 0.90) <= 0.02
+        assert excess_upper(int(most) + 1, mended, 592, 0.90) > 0.02
+    assert list(passing_counts(24, CONFIG)) == [0]  # nothing ruined passes at any n
