@@ -42,15 +42,25 @@ def balanced_swaps(
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], size=(N_TRIALS, len(a)))
     offsets = np.abs(signs @ difference / len(a)).max(axis=1)
-    uneven = np.abs(signs @ (_newly_ruined(first, second) - _newly_ruined(second, first)))
+    uneven = np.abs(signs @ _ruined_alone(first, second)).sum(axis=1)
     offsets[uneven > uneven.min()] = np.inf
     return [bool(sign < 0) for sign in signs[int(offsets.argmin())]]
 
 
-def _newly_ruined(baseline: Sequence[UtteranceScores], other: Sequence[UtteranceScores]) -> Floats:
-    """Return 1.0 for each utterance that is ruined beside the baseline's: shape (n,)."""
-    pairs = zip(baseline, other, strict=True)
-    return np.array([bool(new_signs(a, b, GateConfig())) for a, b in pairs], np.float64)
+def _ruined_alone(first: Sequence[UtteranceScores], second: Sequence[UtteranceScores]) -> Floats:
+    """Return, kind by kind of ruin, 1.0 where the second seed alone has it and -1.0 the first.
+
+    Returns:
+        Shape (n, n_kinds); what has the same signs makes up for each other in the gate.
+    """
+    found = [
+        (frozenset(new_signs(a, b, GateConfig())), frozenset(new_signs(b, a, GateConfig())))
+        for a, b in zip(first, second, strict=True)
+    ]
+    kinds = sorted({kind for pair in found for kind in pair if kind}, key=sorted)
+    return np.array(
+        [[float(there == kind) - float(here == kind) for kind in kinds] for there, here in found]
+    ).reshape(len(found), len(kinds))
 
 
 def _table(scores: Sequence[UtteranceScores]) -> Floats:

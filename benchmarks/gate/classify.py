@@ -15,39 +15,31 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.gate.batched import agreement, ear, opinions_of, with_opinion, with_words
 from benchmarks.gate.collection import FILE, Collection
 from benchmarks.gate.configurations import BASELINE, CONFIGURATIONS
-from benchmarks.gate.hearing import BatchedEar, compare_words
-from benchmarks.gate.opinion import BatchedDnsmos, compare_opinions, is_fit
+from benchmarks.gate.deadline import OutOfTimeError
 from benchmarks.gate.pool import PROMPTS
 from benchmarks.gate.scorefile import ScoreFileError
 from benchmarks.gate.scoring import write_clips
 from benchmarks.gate.voices import Spoken, speak_options
 from benchmarks.provenance import provenance
-from evaluation.content_guards import transcript_trips
-from evaluation.guards import Limits
 from evaluation.judge import Judge
-from evaluation.metrics.wer import count_word_errors
 from evaluation.prompts import Prompt, load_prompts, prompt_digest
-from evaluation.scores import Clip, UtteranceScores
+from evaluation.scores import Clip
 
 MAX_CHARACTERS = 199
 """The longest texts cost most of the time and say nothing that the others do not."""
 N_PROMPTS, N_SEEDS = 252, 2
 SEED = 10_000
 RESERVE_S = 10.0
-
-
-class OutOfTimeError(Exception):
-    """The minutes are up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +74,6 @@ def utterances(n: int) -> tuple[Prompt, ...]:
     return tuple(sorted(doubled, key=lambda p: (len(p.text), p.id)))
 
 
-@cache
-def _ear(device: str) -> BatchedEar:
-    return BatchedEar(device)
-
-
-@cache
-def _dnsmos(device: str) -> BatchedDnsmos:
-    return BatchedDnsmos(device)
-
-
 def speak(job: Job) -> Said:
     """Speak one configuration, hear and score it; runs in a process of its own."""
     from tts.errors import InapplicableError
@@ -100,9 +82,9 @@ def speak(job: Job) -> Said:
     try:
         spoken = list(speak_options(job.prompts, SEED, CONFIGURATIONS[job.name], job.device))
         spoke_s = time.perf_counter() - began
-        heard = _ear(job.device).transcribe([s.samples for s in spoken])
+        heard = ear(job.device).transcribe([s.samples for s in spoken])
         heard_s = time.perf_counter() - began - spoke_s
-        opinions = opinions_of(spoken, _dnsmos(job.device))
+        opinions = opinions_of([s.samples for s in spoken], job.device)
     except InapplicableError as error:
         return Said(name=job.name, refused=str(error))
     except Exception as error:  # noqa: BLE001 - one broken configuration must not end the rest
@@ -118,30 +100,10 @@ def speak(job: Job) -> Said:
     )
 
 
-def opinions_of(spoken: Sequence[Spoken], dnsmos: BatchedDnsmos) -> tuple[dict[str, float], ...]:
-    """Return the DNSMOS of each utterance; empty where there is nothing to score."""
-    fit = [i for i, item in enumerate(spoken) if is_fit(item.samples)]
-    found = dict(zip(fit, dnsmos.score([spoken[i].samples for i in fit]), strict=True))
-    return tuple(found.get(i, {}) for i in range(len(spoken)))
-
-
 def _write(job: Job, spoken: Sequence[Spoken]) -> list[Clip]:
     folder = job.folder / str(list(CONFIGURATIONS).index(job.name))
     folder.mkdir()
     return write_clips(folder, job.prompts, spoken)
-
-
-def completed(
-    scores: UtteranceScores, reference: str, heard: str, opinion: Mapping[str, float]
-) -> UtteranceScores:
-    """Add to an utterance's scores what was heard and how it sounds, as the judge would."""
-    errors, words = count_word_errors(reference, heard)
-    trips = transcript_trips(heard, reference, Limits())
-    failures = {**scores.failures} if opinion else {**scores.failures, "dnsmos": "unfit audio"}
-    return replace(
-        scores, wer_errors=errors, wer_words=words, guards=(*scores.guards, *trips),
-        failures=failures, **{f"dnsmos_{name}": value for name, value in opinion.items()},
-    )  # fmt: skip
 
 
 def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline: float) -> None:
@@ -165,14 +127,13 @@ def collect(collection: Collection, said: Iterator[Said], judge: Judge, deadline
         began = time.perf_counter()
         found = judge.score(item.clips, on_progress=watch)
         scores = [
-            completed(s, clip.reference, heard, opinion)
+            with_words(with_opinion(s, opinion), clip.reference, heard)
             for s, clip, heard, opinion in zip(
                 found, item.clips, item.transcripts, item.opinions, strict=True
             )
         ]
         if item.name == BASELINE:
-            collection.header["same_words"] = compare_words(item.clips, item.transcripts)
-            collection.header["same_dnsmos"] = compare_opinions(item.clips, item.opinions)
+            collection.header |= agreement(item.clips, item.transcripts, item.opinions)
         spent = {
             "speak": item.spoke_s, "hear": item.heard_s, "dnsmos": item.scored_s,
             "guards": time.perf_counter() - began,

@@ -56,9 +56,13 @@ class Pool:
         """Read what ``benchmarks.gate.pool`` wrote.
 
         Raises:
-            ScoreFileError: The file is missing or damaged.
+            ScoreFileError: The file is missing, damaged or of a run that was cut.
         """
         header, found = scorefile.read(path)
+        if header.get("missing"):
+            raise scorefile.ScoreFileError(
+                f"{path} lacks {header['missing']} conditions; build it again"
+            )
         levels = [found[name] for name in found if name.startswith("strength")]
         return cls(
             header=header,

@@ -1,93 +1,129 @@
 """Build pools of real, scored speech, from which thousands of judgements can be drawn.
 
     python -m benchmarks.gate.pool --out benchmarks/gate
+    python -m benchmarks.gate.pool --out DIR --voices embedded --device cuda:0 --seconds 290
 
 For each voice that is installed, every prompt is spoken with two seeds; the second is damaged at
 three strengths, calibrated so that the worse of OVRL and P808 loses about 2, 5 and 12 % of its
-mean, and ruined outright in one of four ways. Everything is scored by the judge as in a sweep.
-Writes ``pool-VOICE.jsonl.gz`` (scores only), and goes on with the missing voices when run again.
+mean, and ruined outright in one of four ways. A voice that ruins an utterance now and then by its
+own sampling needs more pairs: it speaks more prompts, in several turns of other seeds. Everything
+is scored by the judge as in a sweep; with a GPU, words and DNSMOS are taken in batches there.
+Writes ``pool-VOICE.jsonl.gz`` (scores only) condition by condition: a run that is cut names what is
+missing. Goes on with the missing voices when run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from benchmarks.gate import scorefile
 from benchmarks.gate.balance import balanced_swaps
 from benchmarks.gate.damage import RUINS, blend, ruin
-from benchmarks.gate.scoring import METRICS, score
-from benchmarks.gate.voices import VOICES, Spoken, VoiceMissingError, speaker
+from benchmarks.gate.deadline import Deadline, OutOfTimeError
+from benchmarks.gate.scorers import InBatches, OnJudge, Scorer
+from benchmarks.gate.voices import VOICES, Spoken, VoiceMissingError
 from benchmarks.provenance import provenance
-from evaluation.judge import Judge
 from evaluation.prompts import Prompt, load_prompts, prompt_digest
 from evaluation.scores import UtteranceScores
 
 PROMPTS = Path("configs/prompts/english.tsv")
 N_PROMPTS = 148
+SIZES = {"embedded": (296, 2)}
+"""Prompts and turns of a voice of which 148 pairs do not show how often it ruins one by itself."""
 SEEDS = (1_000, 2_000)
+"""Where the seeds of both sides start; they count on over all turns."""
 LOSSES_PCT = (2.0, 5.0, 12.0)
 """What the damage alone is calibrated to cost; the last lies beyond the 10 % that is reported."""
 GRID = (0.03, 0.08, 0.2, 0.4, 0.8)
 N_CALIBRATION = 32
 MOS = ("dnsmos_ovrl", "dnsmos_p808")
+CLEAN = ("a", "b")
 T = TypeVar("T")
+
+Condition = tuple[str, list[UtteranceScores]]
 
 
 class CalibrationError(RuntimeError):
     """No strength of the damage costs this voice what is wanted."""
 
 
-def build(voice: str, prompts: Sequence[Prompt], judge: Judge, dnsmos: Judge, out: Path) -> Path:
-    """Speak, damage and score with one voice, and write its pool.
+def utterances(prompts: Sequence[Prompt], n_turns: int) -> tuple[Prompt, ...]:
+    """Return every prompt in every turn, under a name of its own where there are several.
+
+    Several turns are in the order of their length, so that batches end together.
+    """
+    if n_turns == 1:
+        return tuple(prompts)
+    turns = [replace(p, id=f"{p.id}.{turn}") for turn in range(n_turns) for p in prompts]
+    return tuple(sorted(turns, key=lambda p: (len(p.text), p.id)))
+
+
+def build(voice: str, prompts: Sequence[Prompt], scorer: Scorer, path: Path) -> None:
+    """Speak, damage and score with one voice, and write its pool as it grows.
 
     Raises:
         VoiceMissingError: It is not installed.
         CalibrationError: The damage does not hurt it enough.
+        OutOfTimeError: The time was up; the file says what it lacks.
     """
-    speak, began = speaker(voice), time.perf_counter()
-    one, other = (list(speak(prompts, seed)) for seed in SEEDS)
-    spoke_s = time.perf_counter() - began
-    of_one, of_other = (score(judge, prompts, side) for side in (one, other))
+    began = time.perf_counter()
+    header: dict[str, Any] = {
+        **provenance(),
+        "voice": voice,
+        "n": len(prompts),
+        "n_prompts": len({prompt.text for prompt in prompts}),
+        "seeds": SEEDS,
+        "prompts": {"file": str(PROMPTS), "digest": prompt_digest(prompts)},
+        "judge": scorer.provenance(),
+        "losses_pct_wanted": LOSSES_PCT,
+    }
+    conditions: dict[str, list[UtteranceScores]] = {}
+    header["missing"] = n_missing = len(CLEAN) + len(LOSSES_PCT) + 1
+    for name, scores in _conditions(voice, prompts, scorer, header):
+        conditions[name] = scores
+        header["missing"] = n_missing - len(conditions)
+        header["took_s"] = round(time.perf_counter() - began, 1)
+        scorefile.write(path, header, conditions)
+        print(f"{voice}: {name} after {header['took_s']:.0f} s", flush=True)
+    header["agreement"] = scorer.agreement()
+    scorefile.write(path, header, conditions)
+
+
+def _conditions(
+    voice: str, prompts: Sequence[Prompt], scorer: Scorer, header: dict[str, Any]
+) -> Iterator[Condition]:
+    """Yield the scores of one condition after the other, and note in the header how they came."""
+    began = time.perf_counter()
+    one, other = (scorer.speak(voice, prompts, seed) for seed in SEEDS)
+    header["spoke_s"] = round(time.perf_counter() - began, 1)
+    of_one, of_other = (scorer.score(prompts, side) for side in (one, other))
     swaps = balanced_swaps(of_one, of_other)
+    header["n_swapped"] = sum(swaps)
     _, second = swapped(one, other, swaps)
-    a, b = swapped(of_one, of_other, swaps)
-    curve = measure_curve(prompts, second, dnsmos)
+    yield from zip(CLEAN, swapped(of_one, of_other, swaps), strict=True)
+    curve = measure_curve(prompts, second, scorer)
     strengths = [strength_for(loss, curve) for loss in LOSSES_PCT]
-    conditions = {"a": a, "b": b}
-    for strength in strengths:
-        damaged = [damage(item, strength) for item in second]
-        conditions[f"strength {strength:.4f}"] = score(judge, prompts, damaged)
+    n_heard = min(N_CALIBRATION, len(prompts))
+    header["calibration"] = {"n": n_heard, "loss_pct_by_strength": curve}
+    header["strengths"] = strengths
+    # The ruined ones first: what they promise needs no strength.
     kinds = [ruin_of(i) for i in range(len(prompts))]
+    header["ruins"] = kinds
     ruined = [
         replace(item, samples=ruin(item.samples, kind, prompt.id), tokens=())
         for item, kind, prompt in zip(second, kinds, prompts, strict=True)
     ]
-    conditions["ruined"] = score(judge, prompts, ruined)
-    header = {
-        **provenance(),
-        "voice": voice,
-        "n": len(prompts),
-        "seeds": SEEDS,
-        "n_swapped": sum(swaps),
-        "prompts": {"file": str(PROMPTS), "digest": prompt_digest(prompts)},
-        "judge": judge.provenance(),
-        "calibration": {"n": min(N_CALIBRATION, len(prompts)), "loss_pct_by_strength": curve},
-        "losses_pct_wanted": LOSSES_PCT,
-        "strengths": strengths,
-        "ruins": kinds,
-        "spoke_s": round(spoke_s, 1),
-        "took_s": round(time.perf_counter() - began, 1),
-    }
-    path = pool_path(out, voice)
-    scorefile.write(path, header, conditions)
-    return path
+    yield "ruined", scorer.score(prompts, ruined)
+    for strength in strengths:
+        damaged = [damage(item, strength) for item in second]
+        yield f"strength {strength:.4f}", scorer.score(prompts, damaged)
 
 
 def pool_path(folder: Path, voice: str) -> Path:
@@ -114,17 +150,15 @@ def ruin_of(index: int) -> str:
 
 
 def measure_curve(
-    prompts: Sequence[Prompt],
-    spoken: Sequence[Spoken],
-    dnsmos: Judge,
+    prompts: Sequence[Prompt], spoken: Sequence[Spoken], scorer: Scorer
 ) -> list[tuple[float, float]]:
-    """Measure (strength, percent lost of the undamaged) on the first prompts, by DNSMOS alone."""
-    n = min(N_CALIBRATION, len(prompts))
-    clean = score(dnsmos, prompts[:n], spoken[:n])
+    """Measure (strength, percent lost of the undamaged) by DNSMOS alone, on some of the prompts."""
+    step = max(1, len(prompts) // N_CALIBRATION)
+    some, heard = prompts[::step][:N_CALIBRATION], spoken[::step][:N_CALIBRATION]
+    clean = scorer.opinions(some, heard)
     points = [(0.0, 0.0)]
     for strength in GRID:
-        damaged = [damage(item, strength) for item in spoken[:n]]
-        found = score(dnsmos, prompts[:n], damaged)
+        found = scorer.opinions(some, [damage(item, strength) for item in heard])
         points.append((strength, worse_loss_pct(clean, found)))
     return points
 
@@ -173,37 +207,63 @@ def worse_loss_pct(
     return max(losses_pct(baseline, candidate).values())
 
 
+def is_whole(path: Path) -> bool:
+    """Say whether a pool is there and lacks nothing."""
+    return path.exists() and not scorefile.read(path)[0].get("missing")
+
+
+def build_all(voices: Sequence[str], scorer: Scorer, args: argparse.Namespace) -> None:
+    """Build pools, one voice after the other, until the time is up."""
+    for voice in voices:
+        n_prompts, n_turns = SIZES.get(voice, (N_PROMPTS, 1))
+        prompts = load_prompts(PROMPTS, n=args.n_prompts or n_prompts)
+        path, began = pool_path(args.out, voice), time.perf_counter()
+        try:
+            build(voice, utterances(prompts, args.turns or n_turns), scorer, path)
+        except (VoiceMissingError, CalibrationError) as error:
+            print(f"{voice}: {error}", flush=True)
+        except OutOfTimeError:
+            print(f"{path}: cut, the time is up; {_lacks(path)}. Run the same command again")
+            return
+        else:
+            print(f"{path}: whole, in {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def _lacks(path: Path) -> str:
+    """Say what a pool lacks."""
+    if not path.exists():
+        return "nothing was scored"
+    missing = scorefile.read(path)[0]["missing"]
+    return f"{missing} conditions are missing" if missing else "only the comparison is missing"
+
+
 def main() -> None:
     """Build the pools that are not there yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the pools")
     parser.add_argument("--voices", nargs="+", choices=VOICES, default=list(VOICES))
-    parser.add_argument("--n", type=int, default=N_PROMPTS, help="prompts per voice")
+    parser.add_argument("--n-prompts", type=int, help="instead of what the voice needs")
+    parser.add_argument("--turns", type=int, help="of every prompt, instead of what it needs")
+    parser.add_argument("--device", default="cpu", help="of the embedded voice and of batches")
+    parser.add_argument(
+        "--batched", action="store_true", help="words and DNSMOS in batches; a GPU always does"
+    )
+    parser.add_argument("--processes", type=int, default=4, help="that use the device in batches")
     parser.add_argument("--workers", type=int, default=0, help="of the judge; 0 is one per core")
-    parser.add_argument("--minutes", type=float, default=25.0, help="start no voice beyond these")
+    parser.add_argument(
+        "--seconds", type=float, default=3600.0, help="end by then with what is there"
+    )
     parser.add_argument("--again", action="store_true", help="build also what is there already")
     args = parser.parse_args()
-    prompts = load_prompts(PROMPTS, n=args.n)
-    wanted = [v for v in args.voices if args.again or not pool_path(args.out, v).exists()]
-    started, longest = time.perf_counter(), 0.0
-    with (
-        Judge("embedded", args.workers, metrics=METRICS) as judge,
-        Judge("embedded", args.workers, metrics=("dnsmos",)) as dnsmos,
-    ):
-        for voice in wanted:
-            began = time.perf_counter()
-            if began - started + longest > 60 * args.minutes:
-                print(f"{voice} would not end in time; run the same command again to have it")
-                break
-            try:
-                path = build(voice, prompts, judge, dnsmos, args.out)
-            except (VoiceMissingError, CalibrationError) as error:
-                print(f"{voice}: {error}", flush=True)
-                continue
-            longest = max(longest, time.perf_counter() - began)
-            print(
-                f"{path}: {len(prompts)} prompts in {time.perf_counter() - began:.0f} s", flush=True
-            )
+    wanted = [v for v in args.voices if args.again or not is_whole(pool_path(args.out, v))]
+    deadline = Deadline.after(args.seconds)
+    scorer = (
+        InBatches(args.device, args.processes, args.workers, deadline)
+        if args.batched or args.device != "cpu"
+        else OnJudge(args.workers, deadline)
+    )
+    with scorer:
+        build_all(wanted, scorer, args)
 
 
 if __name__ == "__main__":
