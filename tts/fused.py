@@ -55,7 +55,6 @@ class Tuning:
 
     tiles: dict[str, Tile] = field(default_factory=dict)  # by qkv, out, gate_up, down
     dot_tiles: dict[str, DotTile] = field(default_factory=dict)  # the same, of "tiles"
-    is_prefetched: bool = True  # whether "tiles" asks for weights before the kernel before ends
     splits: Splits | None = None
 
 
@@ -244,10 +243,8 @@ class FusedStep:
         assert b.cuts is not None
         cuts, n_rows, scaled, pdl = b.cuts, len(x), b.normed, self.pdl
         tile = cuts.tiles
-        multiply = partial(
-            multiply_tiles, parts=cuts.parts, eps=self.config.norm_eps, is_pdl=pdl,
-            is_prefetched=self.tuning.is_prefetched,
-        )  # fmt: skip
+        eps = self.config.norm_eps
+        multiply = partial(multiply_tiles, parts=cuts.parts, eps=eps, is_pdl=pdl)
         prepare(x, self.layers[0].attention_norm, scaled, cuts.after_down, is_early=pdl)
         # The last layer's gains go unread: the last norm is a kernel of its own, behind the loop.
         gains = [*(layer.attention_norm for layer in self.layers[1:]), self.norm]
@@ -336,7 +333,7 @@ class FusedStep:
 
     def _cut(self, n_rows: int) -> _Cuts:
         """Choose tiles for so many rows, and make room for what programs leave."""
-        from tts.kernels.products import Parts, choose_dot_tile, sizes
+        from tts.kernels.products import Parts, choose_dot_tile, limits, sizes
 
         c = self.config
         shapes = {  # columns and inputs
@@ -346,10 +343,14 @@ class FusedStep:
             "down": (c.width, c.ffn_width),
         }
         tiles, needed = dict(self.tuning.dot_tiles), []
+        units, shared = limits(self.device)
         for role, (n_out, n_in) in shapes.items():
-            tile = tiles.get(role) or choose_dot_tile(n_rows, n_out, n_in)
+            is_swiglu = role == "gate_up"
+            tile = tiles.get(role) or choose_dot_tile(
+                n_rows, n_out, n_in, is_swiglu=is_swiglu, n_units=units, shared_bytes=shared
+            )
             tiles[role] = tile
-            needed.append(sizes(tile, n_rows, n_out, is_swiglu=role == "gate_up"))
+            needed.append(sizes(tile, n_rows, n_out, is_swiglu=is_swiglu))
         parts = Parts(max(n for n, _ in needed), max(n for _, n in needed), self.device)
 
         def squares(role: str) -> Tensor:

@@ -320,11 +320,11 @@ def _changes(way: Way, n_rows: int) -> list[dict[str, Any]]:
     if n_rows > MAX_FEW_ROWS:
         changes: list[dict[str, Any]] = [{"splits": s} for s in MANY_SPLITS]
         if way.products == "tiles":
-            changes.append({"is_prefetched": False})
             changes += [
-                {"role": name, "dot_tile": asdict(tile)}
+                {"role": name, "dot_tile": asdict(replace(tile, is_prefetched=is_prefetched))}
                 for name, role in roles(T3).items()
                 for tile in candidates(role, n_rows, N_DOT_TILES)
+                for is_prefetched in (False, True)
             ]
         return changes
     short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
@@ -343,14 +343,11 @@ def _changed(
     tile: Sequence[int] = (),
     splits: Sequence[int] | None = None,
     dot_tile: dict[str, int] | None = None,
-    is_prefetched: bool = True,
 ) -> Tuning:
     from tts.kernels.decode_attention import Splits
     from tts.kernels.linear import Tile
     from tts.kernels.products import DotTile
 
-    if not is_prefetched:
-        tuning = replace(tuning, is_prefetched=False)
     if role is not None and dot_tile is not None:
         tuning = replace(tuning, dot_tiles={**tuning.dot_tiles, role: DotTile(**dot_tile)})
     elif role is not None:

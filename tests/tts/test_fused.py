@@ -186,7 +186,7 @@ def test_who_multiplies_follows_from_rows_and_precision(
 
 @on_devices
 def test_tiles_of_32_bits_are_refused(device: str) -> None:
-    with pytest.raises(InapplicableError, match="multiply numbers of 16 bits"):
+    with pytest.raises(InapplicableError, match="our tiles multiply 16 bits, not torch"):
         FusedStep(Decoder(GROUPED).to(device), products="tiles")
 
 

@@ -1,5 +1,6 @@
 """Our products of many rows against float64: interpreted here, in machine code on a GPU."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,7 @@ def test_interpreted_products_agree_with_float64() -> None:
     interpret("tests/tts/test_products.py")
 
 
-def small(n_splits: int = 1, **changes: int) -> "DotTile":
+def small(n_splits: int = 1, **changes: Any) -> "DotTile":  # noqa: ANN401 - passed on
     from tts.kernels.products import DotTile
 
     return DotTile(**{"block_m": 16, "block_n": 16, "block_k": 16, "n_splits": n_splits, **changes})
@@ -143,7 +144,13 @@ def test_the_stream_may_be_written_where_it_was_read(device: str) -> None:
 @on_devices
 @pytest.mark.parametrize(
     "changes",
-    [{"block_n": 32}, {"block_k": 64}, {"block_m": 32, "n_splits": 2}, {"n_splits": 8}],
+    [
+        {"block_n": 32},
+        {"block_k": 64},
+        {"block_m": 32, "n_splits": 2},
+        {"n_splits": 8},
+        {"n_splits": 4, "is_joint": True},
+    ],
     ids=str,
 )
 def test_products_do_not_depend_on_how_they_are_cut(device: str, changes: dict[str, int]) -> None:
@@ -194,17 +201,69 @@ def test_a_stream_is_prepared_for_its_first_product(device: str, dtype: torch.dt
     assert_close(squares.double().sum(dim=1), x.double().square().sum(dim=1), 1e-5)
 
 
-def test_every_tile_that_is_chosen_fits_its_product() -> None:
+# Multiprocessors and shared memory of a program: an H200, an A100 and a small GPU.
+GPUS = [(132, 232448), (108, 166912), (20, 101376)]
+
+
+@pytest.mark.parametrize(("n_units", "shared_bytes"), GPUS)
+@pytest.mark.parametrize(
+    ("n_out", "n_in"),
+    [(3072, 1024), (1024, 1024), (4096, 1024), (1024, 4096), (8192, 3072), (88, 40)],
+)
+@pytest.mark.parametrize("is_swiglu", [False, True])
+def test_every_tile_that_is_chosen_fits_its_product_and_the_gpu(
+    n_units: int, shared_bytes: int, n_out: int, n_in: int, is_swiglu: bool
+) -> None:
     pytest.importorskip("triton")
     from tts.kernels.products import MAX_ROWS, choose_dot_tile
 
     for n_rows in range(1, MAX_ROWS + 1):
-        for n_out, n_in in ((3072, 1024), (1024, 1024), (4096, 1024), (1024, 4096), (88, 32)):
-            tile = choose_dot_tile(n_rows, n_out, n_in)
-            assert tile.block_m >= 16
-            assert tile.block_m >= min(n_rows, 64)
-            assert tile.n_splits == 1 or n_in // tile.n_splits >= 128
-            assert tile.n_tiles(n_rows, n_out) >= 1
+        tile = choose_dot_tile(
+            n_rows, n_out, n_in, is_swiglu=is_swiglu, n_units=n_units, shared_bytes=shared_bytes
+        )
+        n_columns = tile.block_n * (2 if is_swiglu else 1)
+        assert 2 * tile.n_stages * tile.block_k * (tile.block_m + n_columns) <= shared_bytes
+        assert tile.is_joint == (tile.n_splits > 1)
+        if tile.is_joint:  # all must be there at once, each with inputs enough to be worth it
+            assert tile.n_tiles(n_rows, n_out) * tile.n_splits <= n_units
+            assert n_in // tile.n_splits >= 256
+        if tile.is_prefetched:
+            assert n_in % (tile.block_k * tile.n_splits) == 0
+
+
+def test_one_tile_serves_all_rows_up_to_64() -> None:
+    """So a row's numbers do not depend on how many stand beside it."""
+    pytest.importorskip("triton")
+    from tts.kernels.products import choose_dot_tile
+
+    found = {
+        choose_dot_tile(n, 1024, 4096, is_swiglu=False, n_units=132, shared_bytes=232448)
+        for n in range(1, 65)
+    }
+    assert len(found) == 1
+
+
+def test_too_little_shared_memory_is_refused() -> None:
+    pytest.importorskip("triton")
+    from tts.kernels.products import choose_dot_tile
+
+    with pytest.raises(ValueError, match="16384 bytes of shared memory, not 32768"):
+        choose_dot_tile(8, 1024, 4096, is_swiglu=False, n_units=132, shared_bytes=16384)
+
+
+@on_devices
+def test_weights_that_cannot_be_asked_for_whole_are_refused(device: str) -> None:
+    case = Case(5, 16, 40, device, torch.float16)
+    with pytest.raises(ValueError, match="16 x 3 x 1 are not 40 inputs"):
+        case.run(replace(small(), is_prefetched=True))
+
+
+@pytest.mark.gpu
+def test_programs_that_would_wait_for_absent_ones_are_refused() -> None:
+    n_out = 16 * (torch.cuda.get_device_properties(0).multi_processor_count // 2 + 1)
+    case = Case(5, n_out, 64, "cuda", torch.float16)
+    with pytest.raises(ValueError, match="not all of them there"):
+        case.run(small(2, is_joint=True))
 
 
 # --- at the size they are for ----------------------------------------------------------------
@@ -219,13 +278,16 @@ T3 = [(3072, 1024, "normed"), (1024, 1024, "stream"), (4096, 1024, "gated"), (10
 def test_captured_products_of_a_real_layer(
     n_rows: int, n_out: int, n_in: int, kind: str, is_pdl: bool
 ) -> None:
-    from tts.kernels.products import choose_dot_tile, multiply_tiles
+    from tts.kernels.products import choose_dot_tile, limits, multiply_tiles
 
     if is_pdl and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("kernels start early from compute capability 9.0")
     is_gated, is_stream = kind == "gated", kind == "stream"
     case = Case(n_rows, n_out, n_in, "cuda", torch.bfloat16, n_tall=2 if is_gated else 1)
-    tile = choose_dot_tile(n_rows, n_out, n_in)
+    n_units, shared_bytes = limits(case.x.device)
+    tile = choose_dot_tile(
+        n_rows, n_out, n_in, is_swiglu=is_gated, n_units=n_units, shared_bytes=shared_bytes
+    )
     parts = parts_for(tile, n_rows, n_out, case.x, is_swiglu=is_gated)
     squares = None
     if not is_stream:
@@ -235,7 +297,6 @@ def test_captured_products_of_a_real_layer(
         "eps": EPS,
         "is_swiglu": is_gated,
         "stream": case.stream(tile) if is_stream else None,
-        "is_prefetched": True,
     }
 
     def run() -> None:  # the second starts while the first runs, and must find its counters
