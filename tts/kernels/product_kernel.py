@@ -1,5 +1,5 @@
 """The kernel of ``tts.kernels.products``: a tile of a product, and what stands beside it."""
-# ruff: noqa: ANN001, ANN201, C901, ANN202, N803 - kernels have no Python types
+# ruff: noqa: ANN001, ANN201, ANN202, N803 - kernels have no Python types
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _beside(
 
 @triton.jit
 def _finish(
-    y, scaled, squares_out, a, parts, old, gain, r, n, n_rows, eps,
-    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, ROWS: tl.constexpr, BN: tl.constexpr,
+    y, scaled, squares_out, a, parts, old, gain, r, n, column_tile, n_rows, eps,
+    N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
     N_SQUARES: tl.constexpr, IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr,
 ):  # fmt: skip
     """Normalise, gate, add and write the sums of some rows of a tile."""
@@ -50,15 +50,15 @@ def _finish(
         wide = tl.where(live, kept.to(tl.float32), 0.0)
         tl.store(scaled + at, (wide * gain.to(tl.float32)[None, :]).to(y.dtype.element_ty), live)
         n_blocks: tl.constexpr = (N + BN - 1) // BN
-        at_square = r * n_blocks + tl.program_id(0) // tl.cdiv(n_rows, BM)
-        tl.store(squares_out + at_square, tl.sum(wide * wide, axis=1), mask=r < n_rows)
+        at_square = squares_out + r * n_blocks + column_tile
+        tl.store(at_square, tl.sum(wide * wide, axis=1), mask=r < n_rows)
     else:
         tl.store(y + at, a.to(y.dtype.element_ty), mask=live)
 
 
 @triton.jit
 def _join(
-    y, scaled, squares_out, squares, gains, residual, parts, j, i, r, n, n_rows, eps,
+    y, scaled, squares_out, squares, gains, residual, parts, j, i, r, n, column_tile, n_rows, eps,
     N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
     N_SPLITS: tl.constexpr, N_SQUARES: tl.constexpr, S: tl.constexpr, IS_SWIGLU: tl.constexpr,
     IS_STREAM: tl.constexpr,
@@ -73,54 +73,63 @@ def _join(
     for s in tl.static_range(1, N_SPLITS):
         joined += tl.load(at + s * (BM * width), cache_modifier=".cg")
     _finish(
-        y, scaled, squares_out, joined, sums, old, gain, r, n, n_rows, eps,
-        N, K, BM, ROWS, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
+        y, scaled, squares_out, joined, sums, old, gain, r, n, column_tile, n_rows, eps,
+        N, K, BN, ROWS, N_SQUARES, IS_SWIGLU, IS_STREAM,
     )  # fmt: skip
 
 
 @triton.jit
-def product_kernel(
-    y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
-    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_SQUARES: tl.constexpr, S: tl.constexpr,
-    IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
-    N_PIECES: tl.constexpr, IS_JOINT: tl.constexpr, IS_PDL: tl.constexpr, IS_WIDE: tl.constexpr,
+def _weight_rows(first_n, N: tl.constexpr, BN: tl.constexpr, IS_SWIGLU: tl.constexpr):
+    """Return the rows of a weight that a tile reads; columns past the last one repeat it."""
+    if IS_SWIGLU:  # a gate beside its up: both fall to one thread
+        i = tl.arange(0, 2 * BN)
+        n = tl.minimum(first_n + i // 2, N - 1) + (i % 2) * N
+    else:
+        n = tl.minimum(first_n + tl.arange(0, BN), N - 1)
+    return n
+
+
+@triton.jit
+def _ask(
+    w, tile, split, n_row_tiles, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
+    SHARE: tl.constexpr, N_PIECES: tl.constexpr, IS_SWIGLU: tl.constexpr,
 ):  # fmt: skip
-    """Multiply rows (n_rows, K) by a weight (N, K), or (2 N, K) for SwiGLU."""
-    if IS_PDL:
-        gdc_launch_dependents()
-    tile = tl.program_id(0)
-    split = tl.program_id(1)
+    """Bring a program's share of a weight, SHARE inputs, into the second-level cache."""
+    piece: tl.constexpr = SHARE // N_PIECES
+    n = _weight_rows(tile // n_row_tiles * BN, N, BN, IS_SWIGLU)
+    at = w + n[:, None] * K + (split * SHARE + tl.arange(0, N_PIECES) * piece)[None, :]
+    n_bytes = tl.full(at.shape, 2 * piece, tl.int32)  # of 16-bit numbers
+    tl.inline_asm_elementwise(_PREFETCH, "=r,l,r", [at.to(tl.int64), n_bytes], tl.int32, False, 1)
+
+
+@triton.jit
+def _product(
+    y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
+    tile, split,
+    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_STAGES: tl.constexpr,
+    N_SQUARES: tl.constexpr, S: tl.constexpr,
+    IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
+    IS_JOINT: tl.constexpr, IS_WIDE: tl.constexpr,
+):  # fmt: skip
+    """Make a split of a tile, and what is written of it."""
     n_row_tiles = tl.cdiv(n_rows, BM)  # neighbours share their weights
     r = (tile % n_row_tiles) * BM + tl.arange(0, BM)
-    first_n = (tile // n_row_tiles) * BN
+    column_tile = tile // n_row_tiles
+    first_n = column_tile * BN
     n = first_n + tl.arange(0, BN)
-    # Rows and columns that are not there repeat the last one: no masks on the way.
     width: tl.constexpr = 2 * BN if IS_SWIGLU else BN
     i = tl.arange(0, width)
-    if IS_SWIGLU:  # a gate beside its up: both fall to one thread
-        n_w = tl.minimum(first_n + i // 2, N - 1) + (i % 2) * N
-    else:
-        n_w = tl.minimum(first_n + i, N - 1)
-    first_k = split * (N_STEPS * BK)
-    if N_PIECES > 0:
-        piece: tl.constexpr = N_STEPS * BK // N_PIECES
-        at = w + n_w[:, None] * K + (first_k + tl.arange(0, N_PIECES) * piece)[None, :]
-        n_bytes = tl.full((width, N_PIECES), 2 * piece, tl.int32)  # of 16-bit numbers
-        tl.inline_asm_elementwise(
-            _PREFETCH, "=r,l,r", [at.to(tl.int64), n_bytes], tl.int32, False, 1
-        )
-    k = first_k + tl.arange(0, BK)
+    k = split * (N_STEPS * BK) + tl.arange(0, BK)
+    # Rows that are not there repeat the last one: no masks on the way.
     at_x = x + tl.minimum(r, n_rows - 1)[:, None] * K + k[None, :]
-    at_w = w + n_w[:, None] * K + k[None, :]
-    if IS_PDL:
-        gdc_wait()  # what stands above was not written by this step
+    at_w = w + _weight_rows(first_n, N, BN, IS_SWIGLU)[:, None] * K + k[None, :]
     if N_SPLITS == 1:
         sums, old, gain = _beside(
             squares, gains, residual, r, n, n_rows, N, N_SQUARES, S, IS_STREAM
         )  # fmt: skip
     a = tl.zeros((BM, width), tl.float32)
-    for step in range(N_STEPS):
+    for step in tl.range(N_STEPS, num_stages=N_STAGES):
         if IS_EVEN:
             rows = tl.load(at_x)
             columns = tl.load(at_w)
@@ -135,8 +144,8 @@ def product_kernel(
         at_w += BK
     if N_SPLITS == 1:
         _finish(
-            y, scaled, squares_out, a, sums, old, gain, r, n, n_rows, eps,
-            N, K, BM, BM, BN, N_SQUARES, IS_SWIGLU, IS_STREAM,
+            y, scaled, squares_out, a, sums, old, gain, r, n, column_tile, n_rows, eps,
+            N, K, BN, BM, N_SQUARES, IS_SWIGLU, IS_STREAM,
         )  # fmt: skip
     else:
         j = tl.arange(0, BM)
@@ -151,15 +160,41 @@ def product_kernel(
             j = split * share + tl.arange(0, share)
             _join(
                 y, scaled, squares_out, squares, gains, residual, first, j, i,
-                (tile % n_row_tiles) * BM + j, n, n_rows, eps, N, K, BM, BN, share, N_SPLITS,
-                N_SQUARES, S, IS_SWIGLU, IS_STREAM,
+                (tile % n_row_tiles) * BM + j, n, column_tile, n_rows, eps,
+                N, K, BM, BN, share, N_SPLITS, N_SQUARES, S, IS_SWIGLU, IS_STREAM,
             )  # fmt: skip
             if tl.atomic_add(counters + tile, 1, sem="relaxed") == 2 * N_SPLITS - 1:
                 tl.store(counters + tile, 0)
         elif arrived == N_SPLITS:
             _join(
                 y, scaled, squares_out, squares, gains, residual, first, j, i,
-                r, n, n_rows, eps, N, K, BM, BN, BM, N_SPLITS,
+                r, n, column_tile, n_rows, eps, N, K, BM, BN, BM, N_SPLITS,
                 N_SQUARES, S, IS_SWIGLU, IS_STREAM,
             )  # fmt: skip
             tl.store(counters + tile, 0)
+
+
+@triton.jit
+def product_kernel(
+    y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
+    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_STAGES: tl.constexpr,
+    N_SQUARES: tl.constexpr, S: tl.constexpr,
+    IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
+    IS_JOINT: tl.constexpr, IS_WIDE: tl.constexpr,
+    N_PIECES: tl.constexpr, IS_PDL: tl.constexpr,
+):  # fmt: skip
+    """Multiply rows (n_rows, K) by a weight (N, K), or (2 N, K) for SwiGLU."""
+    tile = tl.program_id(0)
+    split = tl.program_id(1)
+    if IS_PDL:
+        gdc_launch_dependents()
+        if N_PIECES > 0:
+            share: tl.constexpr = N_STEPS * BK
+            _ask(w, tile, split, tl.cdiv(n_rows, BM), N, K, BN, share, N_PIECES, IS_SWIGLU)
+        gdc_wait()  # what stands above was not written by this step
+    _product(
+        y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
+        tile, split, N, K, BM, BN, BK, N_SPLITS, N_STEPS, N_STAGES, N_SQUARES, S,
+        IS_SWIGLU, IS_STREAM, IS_EVEN, IS_JOINT, IS_WIDE,
+    )  # fmt: skip

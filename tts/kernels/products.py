@@ -139,12 +139,12 @@ def multiply_tiles(
     n_squares = 0 if squares is None else squares.shape[1]
     constants: dict[str, Any] = {
         "N": n_out, "K": n_in, "BM": tile.block_m, "BN": tile.block_n, "BK": tile.block_k,
-        "N_SPLITS": tile.n_splits, "N_STEPS": n_steps, "N_SQUARES": n_squares,
-        "S": triton.next_power_of_2(n_squares), "IS_SWIGLU": is_swiglu,
+        "N_SPLITS": tile.n_splits, "N_STEPS": n_steps, "N_STAGES": tile.n_stages,
+        "N_SQUARES": n_squares, "S": triton.next_power_of_2(n_squares), "IS_SWIGLU": is_swiglu,
         "IS_STREAM": stream is not None, "IS_EVEN": is_even, "IS_PDL": is_pdl,
         "IS_JOINT": tile.is_joint and x.is_cuda and tile.n_splits > 1, "IS_WIDE": not x.is_cuda,
         "N_PIECES": _pieces(tile, n_steps, is_swiglu) if tile.is_prefetched and is_pdl else 0,
-        "num_warps": tile.n_warps, "num_stages": tile.n_stages,
+        "num_warps": tile.n_warps,
     }  # fmt: skip
     if is_pdl:
         constants["launch_pdl"] = True
