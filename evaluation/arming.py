@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation import statistics
-from evaluation.arming_words import miss, not_itself
+from evaluation.arming_words import miss, needs, not_itself
 from evaluation.canaries import CANARIES, Canary, refuse_untested
 from evaluation.canary_trials import Judged, Scorer, judge_canaries
 from evaluation.comparisons import MOS_METRICS
 from evaluation.gate import decide
+from evaluation.planning import SMALL_LOSS_PCT, Plan, plan
 from evaluation.recogniser import doubt
 from evaluation.scores import Clip, UtteranceScores
 from evaluation.verdict import GateConfig, Verdict
@@ -28,9 +29,6 @@ __all__ = ["Arming", "Judged", "Scorer", "arm"]
 
 SPREADING = (*MOS_METRICS, "wer", "duration_s")
 """What differs from seed to seed by so many percent."""
-
-SMALL_LOSS_PCT = 2.0
-"""A loss that a good gate accepts: how many utterances that takes is told with every arming."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,8 @@ class Arming:
             DNSMOS sigma; None when the budget does not allow that loss, or without a sigma.
         n_judged: Damaged and harmless copies that were scored by every metric.
         seconds: What the canaries took.
+        plan: How many utterances the final judgement needs, by both hearings; None without them.
+        n_final: Utterances that the final judgement is to take; None where nobody has said.
     """
 
     armed: bool
@@ -60,6 +60,8 @@ class Arming:
     n_small_loss: int | None
     n_judged: int
     seconds: float
+    plan: Plan | None = None
+    n_final: int | None = None
 
     @property
     def summary(self) -> str:
@@ -76,10 +78,11 @@ class Arming:
         if self.again is None:
             itself = f"the baseline was not judged against itself (n={self.n})"
         said = f"; accepting a true loss of {SMALL_LOSS_PCT:g} % takes n={self.n_small_loss}"
+        planned = f"; {needs(self.plan, self.n_final)}" if self.plan else ""
         return (
             f"the gate is armed: {itself}, "
             f"it turns down {n_damages} kinds of damage and accepts {n_harmless} harmless "
-            f"changes{said if self.n_small_loss else ''}{_untried(moot)}"
+            f"changes{said if self.n_small_loss else ''}{planned}{_untried(moot)}"
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -103,6 +106,8 @@ class Arming:
             "again": mapping["again"] and Verdict.from_mapping(mapping["again"]),
             "canaries": tuple(Judged(**canary) for canary in mapping["canaries"]),
         }
+        if mapping.get("plan"):
+            nested["plan"] = Plan(**mapping["plan"])
         return cls(**{**mapping, **nested})
 
 
@@ -164,6 +169,7 @@ def arm(
         n_small_loss=_n_small_loss(sigma_pct, config),
         n_judged=n_judged,
         seconds=seconds,
+        plan=plan(baseline, heard, verdict.bounds, config) if heard and verdict else None,
     )
 
 

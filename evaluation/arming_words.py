@@ -7,6 +7,7 @@ import math
 from evaluation import statistics
 from evaluation.canary_trials import Judged
 from evaluation.comparisons import MOS_METRICS
+from evaluation.planning import MOST, PLANNED_POWER, Plan
 from evaluation.verdict import Bound, GateConfig, Verdict
 
 AGAIN_POWER = 0.95
@@ -70,6 +71,24 @@ def _wider(bound: Bound) -> dict[str, float]:
     if bound.metric == "noise_floor_dbfs":
         return {"noise_floor_rise_db": math.floor(10 * bound.upper_pct + 1) / 10}
     return {}
+
+
+def needs(plan: Plan, n_final: int | None) -> str:
+    """Say how often the voice ruins an utterance by itself, and what that asks for.
+
+    Args:
+        plan: Made from the baseline's two hearings.
+        n_final: Utterances that the final judgement is to take; None where nobody has said.
+    """
+    said = (
+        f"{plan.n_alone} of {plan.n_pairs} pairs are ruined on one hearing alone (up to "
+        f"{100 * plan.alone_upper:.1f} % cannot be ruled out)"
+    )
+    if n_final is not None and plan.n is not None and plan.n <= n_final:
+        return said
+    takes = f"more than n={MOST}" if plan.n is None else f"n={plan.n}"
+    more = "" if n_final is None else f", more than the confirmation's {n_final}"
+    return f"{said}: accepting that loss {100 * PLANNED_POWER:g} times in 100 takes {takes}{more}"
 
 
 def miss(judged: Judged) -> str:

@@ -28,6 +28,8 @@ _N_NUISANCES = 48
 _WIDTH = 7.0
 """Counts beyond so many standard deviations and a few are left out: 1e-9 of the probability."""
 _XTOL = 1e-8
+_NOTHING = 1e-15
+_LEAST_SCORE, _N_HALVINGS = -40.0, 50
 _TIE = 1e-9
 """Scores that differ by less are equal."""
 
@@ -70,8 +72,31 @@ def chance_of_so_few(ruined: int, mended: int, n: int, excess: float) -> float:
         excess: True rate of ruined less mended, 0 to 1.
     """
     _check(ruined, mended, n)
+    return _chance_below(float(_score(ruined, min(mended, ruined), n, excess)), n, excess)
+
+
+@lru_cache(maxsize=4096)
+def passing_counts(n: int, excess: float, confidence: float) -> npt.NDArray[np.int64]:
+    """Return how many ruined pairs rule an excess out, by the number of mended ones.
+
+    Returns:
+        Shape (m,), read-only: -1 where not even none does. The last one holds for any more mended.
+    """
+    low, high = _LEAST_SCORE, 0.0
+    for _ in range(_N_HALVINGS):
+        middle = (low + high) / 2
+        is_sure = _chance_below(middle, n, excess) <= 1 - confidence
+        low, high = (middle, high) if is_sure else (low, middle)
+    most = _most_ruined(np.arange(n + 1), n, excess, low)
+    # Beyond the diagonal a mended pair more has no ruined one left to make up for.
+    found = most[: int(np.argmax(most < np.arange(n + 1))) + 1]
+    found.flags.writeable = False
+    return found
+
+
+def _chance_below(limit: float, n: int, excess: float) -> float:
+    """Return the chance of a score up to a limit, at the worst rate of mending."""
     counts, rates = _mended_counts(n, excess), _nuisances(excess)
-    limit = float(_score(ruined, min(mended, ruined), n, excess))
     most = _most_ruined(counts, n, excess, limit)
     return float(_chance_up_to(most, counts, rates, n, excess).max())
 
@@ -153,8 +178,10 @@ def _chance_up_to(
     weights = np.exp(log_choose + special.xlogy(counts, rate) + special.xlog1py(n - counts, -rate))
     of_rest = np.minimum(1.0, (rate + excess) / (1 - rate))
     rest = np.maximum(n - counts, 1)
-    inside = special.bdtr(np.clip(most, 0, rest), rest, of_rest)
-    return np.asarray((weights * np.where(most >= 0, inside, 0.0)).sum(axis=1))
+    inside = np.zeros_like(weights)
+    counted = (weights > _NOTHING) & (most >= 0)
+    special.bdtr(np.clip(most, 0, rest), rest, of_rest, out=inside, where=counted)
+    return np.asarray((weights * inside).sum(axis=1))
 
 
 def _nuisances(excess: float) -> Floats:

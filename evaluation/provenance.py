@@ -23,8 +23,8 @@ CODE = (
 
 GATE_CODE = (
     "arming.py", "arming_words.py", "canaries.py", "canary_trials.py", "comparisons.py", "gate.py",
-    "length_and_noise.py", "paired_rates.py", "recogniser.py", "sequential.py", "statistics.py",
-    "tail.py", "tail_bound.py", "verdict.py", "wording.py",
+    "length_and_noise.py", "paired_rates.py", "planning.py", "recogniser.py", "sequential.py",
+    "statistics.py", "tail.py", "tail_bound.py", "verdict.py", "wording.py",
 )  # fmt: skip
 """What turns scores into verdicts: how a gate was armed says nothing of other code than this."""
 

@@ -10,13 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from evaluation import paired_rates
 from evaluation.comparisons import Comparison
-from evaluation.paired_rates import (
-    chance_of_so_few,
-    equal_passes,
-    excess_upper,
-    required_n_for_excess,
-)
+from evaluation.paired_rates import equal_passes, excess_upper, required_n_for_excess
 from evaluation.statistics import clopper_pearson_lower
 from evaluation.tail import Counts
 from evaluation.verdict import Bound, GateConfig, Status
@@ -66,29 +62,19 @@ def is_hopeless(counts: Counts, config: GateConfig) -> bool:
     return not _may_pass(len(counts.newly_bad), counts.answerable, counts.n_full, config)
 
 
-def _may_pass(ruined: int, answered: int, n: int, config: GateConfig) -> bool:
-    if ruined == 0:
-        return True
-    chance = chance_of_so_few(ruined, answered, n, config.max_bad_rate)
-    return chance <= 1 - config.tail_confidence
-
-
 def passing_counts(n: int, config: GateConfig) -> npt.NDArray[np.int64]:
     """Return how many newly ruined utterances of n pass, by how many of them are made up for.
 
     Returns:
-        Shape (m,); the last one holds for more made up for, too.
+        Shape (m,); the last one holds for any more made up for. Nothing ruined passes at any n.
     """
-    allowed = [0]
-    while len(allowed) <= n:
-        most, mended = allowed[-1], len(allowed) - 1
-        while most < n - mended and _may_pass(most + 1, min(mended, most + 1), n, config):
-            most += 1
-        allowed[-1] = most
-        if most < mended:
-            return np.array(allowed[:-1])
-        allowed.append(most)
-    return np.array(allowed[:-1])
+    found = paired_rates.passing_counts(n, config.max_bad_rate, config.tail_confidence)
+    return np.maximum(found, 0)
+
+
+def _may_pass(ruined: int, answered: int, n: int, config: GateConfig) -> bool:
+    allowed = passing_counts(n, config)
+    return ruined <= int(allowed[min(answered, len(allowed) - 1)])
 
 
 def _power(counts: Counts, config: GateConfig) -> float:

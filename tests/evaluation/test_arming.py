@@ -81,6 +81,26 @@ def test_a_gate_that_tells_good_from_bad_is_armed(
     assert found.n_judged == sum(metrics == "all" for _, metrics in ears.asked)
 
 
+def test_it_says_what_the_final_judgement_needs(
+    clips: list[Clip], baseline: list[UtteranceScores]
+) -> None:
+    again = list(baseline)
+    again[3] = dataclasses.replace(again[3], guards=("loop: x",))
+    allowed, canaries = GateConfig(max_bad_rate=0.3), select(["mu_law"])
+    found = try_out(clips, baseline, Ears(), again=again, config=allowed, canaries=canaries)
+    assert found.plan is not None
+    assert (found.plan.n_pairs, found.plan.n_alone) == (N, 1)
+    assert found.armed
+    own = "1 of 16 pairs are ruined on one hearing alone (up to 22.2 % cannot be ruled out)"
+    assert f"; {own}: accepting that loss 95 times in 100 takes n={found.plan.n}" in found.summary
+    enough = dataclasses.replace(found, n_final=found.plan.n)
+    assert f"; {own}" in enough.summary
+    assert "times in 100" not in enough.summary
+    alone = try_out(clips, baseline, Ears(), again=None, canaries=select(["mu_law"]))
+    assert alone.plan is None
+    assert "on one hearing alone" not in alone.summary
+
+
 def test_an_arming_reads_back_from_json(clips: list[Clip], baseline: list[UtteranceScores]) -> None:
     found = try_out(clips, baseline, Ears(deaf_to=["low_pass"]), canaries=select(["low_pass"]))
     assert Arming.from_mapping(json.loads(json.dumps(found.to_mapping()))) == found

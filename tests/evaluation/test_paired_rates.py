@@ -117,6 +117,15 @@ def test_required_n_is_the_first_that_rules_the_excess_out() -> None:
         assert p.excess_upper(ruined, mended, needed - 1, 0.90) > LIMIT
 
 
+@pytest.mark.parametrize(("n", "alpha"), [(24, 0.1), (200, 0.1), (592, 0.05), (592, 0.1)])
+def test_the_counts_that_pass_are_those_whose_chance_is_small_enough(n: int, alpha: float) -> None:
+    allowed = p.passing_counts(n, LIMIT, 1 - alpha)
+    for ruined in range(14):
+        for mended in range(min(ruined, n - ruined) + 1):
+            is_small = p.chance_of_so_few(ruined, mended, n, LIMIT) <= alpha
+            assert (ruined <= allowed[min(mended, len(allowed) - 1)]) == is_small
+
+
 def test_equal_sides_pass_as_often_as_simulated() -> None:
     allowed = np.array([2, 3, 3, 4])
     drawn = np.random.default_rng(0).multinomial(300, [0.01, 0.01, 0.98], size=200_000)
