@@ -71,7 +71,9 @@ class Armer:
             known = {"key": key, "seconds": seconds, "arming": found.to_mapping()}
             write_atomically(folder / ARMING, json.dumps(known, indent=1))
             self.runner.folder.save_clock()
-        arming = _restored(known["arming"], folder / ARMING)
+        confirm = self.config.confirm
+        n_final = None if confirm.auto else confirm.n or None
+        arming = replace(_restored(known["arming"], folder / ARMING), n_final=n_final)
         self.runner.unarmed = arming.missed
         self.runner.on_event(GateArmed(arming=arming, seconds=known["seconds"]))
         return arming

@@ -19,6 +19,7 @@ from evaluation.gate import GateConfig
 from search.errors import ConfigError as ConfigError
 from search.sections import (
     AUTO,
+    CONFIRM_N,
     ArmingConfig,
     BudgetConfig,
     ConfirmConfig,
@@ -141,4 +142,9 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Sweep
             with its line and a remedy.
     """
     tree = load_tree(path, {k: v for k, v in (overrides or {}).items() if v is not None})
+    confirm = tree.values.get("confirm")
+    if isinstance(confirm, dict) and isinstance(confirm.get("n"), str):
+        if confirm["n"] not in AUTO:
+            raise tree.source.error("confirm.n", f"{confirm['n']!r} is neither a number nor `auto`")
+        confirm |= {"n": CONFIRM_N, "auto": True}
     return build(SweepConfig, tree, source="source")

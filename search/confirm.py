@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.events import ConfirmStarted
-from search.prompts import PromptSet, confirm_prompts
+from evaluation.planning import MOST
+from search.armed import read_arming
+from search.events import ConfirmStarted, Notice
+from search.prompts import PromptSet, confirm_prompts, spoken_again
 from search.record import TrialRecord
 from search.reference import Reference, load_reference
 from search.runner import Runner
@@ -44,6 +46,7 @@ class Confirmer:
     def __init__(self, runner: Runner, baseline: TrialRecord) -> None:
         self.runner, self.baseline = runner, baseline
         self.config = runner.config
+        self.confirm = runner.config.confirm
         self.prompts = confirm_prompts(runner.config)
         self.metric = self.config.objectives[0]
         self.is_announced = False
@@ -57,14 +60,34 @@ class Confirmer:
             contenders: Best first.
             unarmed: Why the gate lets nothing pass, or "".
         """
+        if self.confirm.auto:
+            self.plan()
         self.runner.folder.spend_on("confirm")
         try:
             return self._first_to_stand(contenders, unarmed)
         finally:
             self.runner.folder.spend_on("search")
 
+    def plan(self) -> None:
+        """Take as many utterances as the arming planned; say what they are short of."""
+        known = read_arming(self.runner.folder.path)
+        plan = (known["arming"].get("plan") or {}) if known else {}
+        wanted = MOST if plan and plan["n"] is None else int(plan.get("n", 0))
+        self.prompts = confirm_prompts(self.config, wanted)
+        n = len(self.prompts.utterances)
+        self.confirm = replace(self.confirm, n=n)
+        if not plan:
+            self.tell(f"nothing was planned by an arming, so the confirmation takes n={n}")
+        elif wanted > n:
+            least = f"more than n={MOST}" if plan["n"] is None else f"n={wanted}"
+            self.tell(f"the gate's arming planned {least}; the prompts give n={n}")
+
+    def tell(self, message: str) -> None:
+        """Say what a person may want to change."""
+        self.runner.on_event(Notice(message=message))
+
     def _first_to_stand(self, contenders: Sequence[TrialRecord], unarmed: str) -> Standing:
-        confirm, heard = self.config.confirm, set[str]()
+        confirm, heard = self.confirm, set[str]()
         while True:
             records = self.runner.records
             standing = first_standing(self.metric, contenders, records, confirm, unarmed)
@@ -87,11 +110,14 @@ class Confirmer:
         if self.is_announced:
             return
         self.is_announced = True
+        twice = spoken_again(self.prompts) if self.confirm.auto else ""
+        if twice:
+            self.tell(twice)
         event = ConfirmStarted(
-            n_contenders=min(n_contenders, self.config.confirm.k),
+            n_contenders=min(n_contenders, self.confirm.k),
             n=len(self.prompts.utterances),
             about_s=self.cost_s(contender),
-            seconds=self.config.confirm.seconds,
+            seconds=self.confirm.seconds,
             spent_s=self.runner.folder.accounts()["confirm"],
         )
         self.runner.on_event(event)
@@ -103,7 +129,7 @@ class Confirmer:
             timed = sum(one.phases.get(phase, 0.0) for phase in TIMED_PHASES)
             spoken = sum(one.phases.get(phase, 0.0) for phase in SPOKEN_PHASES)
             share = len(self.prompts.utterances) / max(1, len(one.utterances))
-            total += self.config.confirm.pairs * timed + share * spoken
+            total += self.confirm.pairs * timed + share * spoken
         return total
 
     def second_hearing(self, contender: TrialRecord, options: Options) -> TrialRecord:
@@ -145,7 +171,7 @@ class Confirmer:
         """
         baseline = Options.from_mapping(self.baseline.options)
         theirs, ours = turns_of(draft, self.metric)
-        n_pairs = self.config.confirm.pairs
+        n_pairs = self.confirm.pairs
         draft = replace(draft, judged={**draft.judged, "pairs": n_pairs})
         while min(len(ours), len(theirs)) < n_pairs:
             turn, who = (theirs, baseline) if len(theirs) <= len(ours) else (ours, options)

@@ -13,6 +13,8 @@ from tts.types import Utterance
 
 # The confirmation's seeds start here: none of the search's is among them.
 CONFIRM_SEED = 500_000
+# More seeds of one prompt tell of that prompt rather than of the voice.
+MOST_SEEDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,24 @@ def search_prompts(config: SweepConfig) -> PromptSet:
     return _prompt_set(_load(config, "search", p.n), p.seeds, p.seed)
 
 
-def confirm_prompts(config: SweepConfig) -> PromptSet:
+def confirm_prompts(config: SweepConfig, planned: int = 0) -> PromptSet:
     """Return prompts and seeds that the search never saw; empty when switched off.
 
     Where the confirmation's part holds fewer prompts than are asked for, the first ones are
     spoken again with seeds of their own: pairs are by prompt and seed.
+
+    Args:
+        config: The sweep's.
+        planned: Utterances that the arming planned, where ``confirm.n`` is ``auto``; at most 8
+            seeds of every prompt are spoken.
     """
     n = config.confirm.n
     if n == 0:
         return PromptSet(utterances=(), references={})
-    n_prompts = min(n, max(1, len(_load(config, "confirmation", None))))
+    n_there = max(1, len(_load(config, "confirmation", None)))
+    if config.confirm.auto:
+        n = max(n, min(planned, MOST_SEEDS * n_there))
+    n_prompts = min(n, n_there)
     prompts = _load(config, "confirmation", n_prompts)
     whole = _prompt_set(prompts, -(-n // n_prompts), CONFIRM_SEED + config.prompts.seed)
     kept = whole.utterances[:n]

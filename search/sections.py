@@ -108,18 +108,23 @@ class ConfirmConfig:
         k: How many contenders may be tried, best first, until one stands.
         n: Utterances of the confirmation's part of the prompts, with fresh seeds; where it holds
             fewer prompts, some are spoken with several seeds. 0 leaves the confirmation out, and
-            then nothing can be exported.
+            then nothing can be exported. ``auto`` takes as many as the arming of the gate planned
+            for this voice, at least 128 and at most 8 seeds of every prompt.
+        auto: Whether ``n`` is only the least; ``n: auto`` in the file says so.
         pairs: Fresh processes of baseline and contender, timed in turn.
         seconds: Time for the confirmation, on top of the search's; None is as long as it takes.
     """
 
     k: int = 3
     n: int = CONFIRM_N
+    auto: bool = False
     pairs: int = 3
     seconds: float | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, k=1, n=0, pairs=1, seconds=1)
+        if self.auto and self.n < CONFIRM_N:
+            raise FieldError("n", f"auto takes {CONFIRM_N} at least, got {self.n}")
 
 
 @dataclass(frozen=True, kw_only=True)
