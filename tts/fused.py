@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tts.kernels.weights import Weight
 
 Weights = Literal["native", "int8", "int4"]
-Products = Literal["auto", "rows", "tiles", "library"]
+Products = Literal["auto", "rows", "tiles", "chain", "library"]
 HEAD_DIMS = (16, 32, 64, 128, 256)
 
 
@@ -78,6 +78,7 @@ class _Cuts:
     parts: Parts
     after_out: Tensor  # sums of squares, (rows, column tiles), float32
     after_down: Tensor
+    meeting: Tensor  # of programs of a chain, (1,), int32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,8 +109,8 @@ class FusedStep:
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
         products: ``"rows"`` for our kernels of few rows (at most 4), ``"tiles"`` for those of many
-            (at most 256, of 16 bits), ``"library"`` for PyTorch's, or what was quickest of those
-            that fit.
+            (at most 256, of 16 bits), ``"chain"`` for four of those in one launch, ``"library"``
+            for PyTorch's, or what was quickest of those that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -133,7 +134,7 @@ class FusedStep:
         self.pdl = can_overlap if pdl is None else pdl
         if self.pdl and not can_overlap:
             raise InapplicableError("compile", "fused", "this device launches no kernel early")
-        if products == "tiles" and self.dtype not in (torch.bfloat16, torch.float16):
+        if products in ("tiles", "chain") and self.dtype not in (torch.bfloat16, torch.float16):
             raise InapplicableError(
                 "compile", "fused", f"our tiles multiply 16 bits, not {self.dtype}"
             )
@@ -168,6 +169,8 @@ class FusedStep:
         stream = x.reshape(n_rows, -1)
         if way == "tiles":
             stream = self._tiles(stream, positions, layers, buffers)
+        elif way == "chain":
+            stream = self._chain(stream, positions, layers, buffers)
         else:
             for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
                 if way == "library":
@@ -182,7 +185,7 @@ class FusedStep:
         return normed[:, None]
 
     def products_for(self, n_rows: int) -> Products:
-        """Return who multiplies so many rows: ``"rows"``, ``"tiles"`` or ``"library"``.
+        """Return who multiplies so many rows: any of ``Products`` but ``"auto"``.
 
         Raises:
             InapplicableError: Those that were asked for cannot take them.
@@ -198,9 +201,10 @@ class FusedStep:
             raise InapplicableError(
                 "batch_size", n_rows, f"our matrix products take at most {MAX_ROWS} rows"
             )
-        if n_rows <= MAX_TILED_ROWS and (self.products == "tiles" or self.dtype == torch.bfloat16):
-            return "tiles"
-        if self.products == "tiles":
+        is_wanted = self.products in ("tiles", "chain")
+        if n_rows <= MAX_TILED_ROWS and (is_wanted or self.dtype == torch.bfloat16):
+            return "chain" if self.products == "chain" else "tiles"
+        if is_wanted:
             raise InapplicableError(
                 "batch_size", n_rows, f"our tiles take at most {MAX_TILED_ROWS} rows"
             )
@@ -260,6 +264,40 @@ class FusedStep:
             )  # fmt: skip
             stream = Stream(residual=b.x, gains=gain, scaled=scaled, squares=cuts.after_down)
             multiply(b.gated, _plain(layer.down), b.x, tile=tile["down"], stream=stream)
+            x = b.x
+        return x
+
+    def _chain(self, x: Tensor, positions: Tensor, layers: Sequence[Any], b: _Buffers) -> Tensor:
+        """Run all layers; one launch makes what lies between two attentions."""
+        from tts.kernels.chain import Chain, multiply_chain
+        from tts.kernels.pointwise import prepare
+        from tts.kernels.products import multiply_tiles
+
+        assert b.cuts is not None
+        cuts, n_rows, pdl, eps = b.cuts, len(x), self.pdl, self.config.norm_eps
+        chain = Chain(
+            attended=b.y.view(n_rows, -1), x=b.x, scaled=b.normed, gated=b.gated,
+            qkv=b.qkv.view(n_rows, -1), after_out=cuts.after_out, after_down=cuts.after_down,
+            parts=cuts.parts, meeting=cuts.meeting,
+        )  # fmt: skip
+        first = self.layers[0]
+        prepare(x, first.attention_norm, chain.scaled, cuts.after_down, is_early=pdl)
+        multiply_tiles(
+            chain.scaled, _plain(first.qkv), chain.qkv, cuts.parts, cuts.tiles["qkv"],
+            squares=cuts.after_down, eps=eps, is_pdl=pdl,
+        )  # fmt: skip
+        # Behind the last layer stands no product, and its gains go unread: the last norm is a
+        # kernel of its own.
+        after: list[tuple[Tensor | None, Tensor]] = [
+            *((_plain(layer.qkv), layer.attention_norm) for layer in self.layers[1:]),
+            (None, self.norm),
+        ]
+        for layer, kept, (qkv, gain) in zip(self.layers, layers, after, strict=True):
+            self._attend(layer, positions, kept, b, is_pdl=pdl)
+            weights = _plain(layer.out), _plain(layer.gate_up), _plain(layer.down), qkv
+            multiply_chain(
+                chain, weights, (layer.ffn_norm, gain), cuts.tiles, residual=x, eps=eps, is_pdl=pdl
+            )
             x = b.x
         return x
 
@@ -327,12 +365,13 @@ class FusedStep:
                 sin=sin,
                 splits=splits,
                 workspace=Workspace(n_rows * c.n_heads, splits, c.head_dim, self.device),
-                cuts=self._cut(n_rows) if way == "tiles" else None,
+                cuts=self._cut(n_rows, way) if way in ("tiles", "chain") else None,
             )
         return self._buffers[n_rows, n_slots]
 
-    def _cut(self, n_rows: int) -> _Cuts:
+    def _cut(self, n_rows: int, way: Products) -> _Cuts:
         """Choose tiles for so many rows, and make room for what programs leave."""
+        from tts.kernels.chain import alike, meeting
         from tts.kernels.products import Parts, choose_dot_tile, limits, sizes
 
         c = self.config
@@ -342,22 +381,29 @@ class FusedStep:
             "gate_up": (c.ffn_width, c.width),
             "down": (c.width, c.ffn_width),
         }
-        tiles, needed = dict(self.tuning.dot_tiles), []
         units, shared = limits(self.device)
-        for role, (n_out, n_in) in shapes.items():
-            is_swiglu = role == "gate_up"
-            tile = tiles.get(role) or choose_dot_tile(
-                n_rows, n_out, n_in, is_swiglu=is_swiglu, n_units=units, shared_bytes=shared
+        tiles = {
+            role: choose_dot_tile(
+                n_rows, n_out, n_in, is_swiglu=role == "gate_up", n_units=units, shared_bytes=shared
             )
-            tiles[role] = tile
-            needed.append(sizes(tile, n_rows, n_out, is_swiglu=is_swiglu))
+            for role, (n_out, n_in) in shapes.items()
+        } | self.tuning.dot_tiles
+        if way == "chain":
+            tiles = alike(tiles)
+        needed = [
+            sizes(tile, n_rows, shapes[role][0], is_swiglu=role == "gate_up")
+            for role, tile in tiles.items()
+        ]
         parts = Parts(max(n for n, _ in needed), max(n for _, n in needed), self.device)
 
         def squares(role: str) -> Tensor:
             shape = n_rows, tiles[role].n_column_tiles(c.width)
             return torch.empty(shape, dtype=torch.float32, device=self.device)
 
-        return _Cuts(tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"))
+        return _Cuts(
+            tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"),
+            meeting=meeting(self.device),
+        )  # fmt: skip
 
 
 def _check(decoder: Decoder, device: torch.device) -> bool:

@@ -48,7 +48,8 @@ from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
 MAX_FEW_ROWS = 4
-N_DOT_TILES = 3  # tried a product
+N_DOT_TILES = 2  # tried a product
+TUNED_SHARE, N_TUNED_STEPS = 0.5, 16  # of the time; per timing
 ROLES = ("gate_up", "down", "qkv", "out")
 # Columns per thread, warps per program, registers; down has four times the inputs.
 TILES = ((2, 2, 255), (2, 4, 128), (4, 4, 255), (4, 2, 255), (2, 8, 80))
@@ -212,19 +213,21 @@ class Bench:
             if values:
                 results[name] |= {"ms": values, "median_ms": median(values)}
 
-    def _time(self, step: Step) -> float:
+    def _time(self, step: Step, n_steps: int | None = None) -> float:
         """Return milliseconds per step."""
-        n = self.n_steps if step.way.kind != "eager" else max(2, self.n_steps // 4)
+        n = n_steps or (self.n_steps if step.way.kind != "eager" else max(2, self.n_steps // 4))
         step.reset()
         with step.kernel_allowed():
             return milliseconds(step.replay, n, self.device)
 
     def _tune(self, batch: int, cache: StaticCache) -> None:
         """Change one cut at a time and keep what is quicker."""
-        for way in (w for w in _fused(2 * batch) if w.pdl):
+        ways = [way for way in _fused(2 * batch) if way.pdl]
+        share_s = TUNED_SHARE * self.arguments.seconds / (len(ways) * len(self._batches()))
+        for way in ways:
             found: dict[str, float] = {}
             best, best_ms = Tuning(), float("inf")
-            limit = time.monotonic() - self.began + 0.15 * self.arguments.seconds
+            limit = time.monotonic() - self.began + share_s
             for change in [{}, *_changes(way, 2 * batch)]:
                 if time.monotonic() - self.began > limit:
                     break
@@ -240,8 +243,8 @@ class Bench:
 
     def _once(self, way: Way, tuning: Tuning, batch: int, cache: StaticCache) -> dict[str, Any]:
         step = Step(self.model, replace(way, tuning=tuning), cache, batch, self.context)
-        self._time(step)
-        return {"ms": min(self._time(step) for _ in range(3))}
+        self._time(step, N_TUNED_STEPS)
+        return {"ms": min(self._time(step, N_TUNED_STEPS) for _ in range(3))}
 
     def _table(self, batch: int, results: dict[str, dict[str, Any]]) -> None:
         base = results.get("eager", {}).get("median_ms")
@@ -319,12 +322,12 @@ def _fused(n_rows: int) -> list[Way]:
 def _changes(way: Way, n_rows: int) -> list[dict[str, Any]]:
     if n_rows > MAX_FEW_ROWS:
         changes: list[dict[str, Any]] = [{"splits": s} for s in MANY_SPLITS]
-        if way.products == "tiles":
+        if way.products in ("tiles", "chain"):
             changes += [
                 {"role": name, "dot_tile": asdict(replace(tile, is_prefetched=is_prefetched))}
                 for name, role in roles(T3).items()
                 for tile in candidates(role, n_rows, N_DOT_TILES)
-                for is_prefetched in (False, True)
+                for is_prefetched in ((False, True) if way.products == "tiles" else (False,))
             ]
         return changes
     short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
@@ -374,13 +377,13 @@ def _job(way: Way, n_rows: int, **change: Any) -> dict[str, Any]:  # noqa: ANN40
 def _warm(arguments: argparse.Namespace) -> None:
     """Run one layer each way, which leaves its kernels in the cache on disk."""
     device = torch.device(arguments.device)
-    config = replace(T3, n_layers=1)
+    config = replace(T3, n_layers=2)  # a chain ends otherwise behind the last layer
     decoder = model(config, 64, torch.bfloat16, device).decoder
     for job in arguments.warm:
         n_rows = job["n_rows"]
         shape = (n_rows, config.n_kv_heads, SLOTS, config.head_dim)
         try:
-            cache = StaticCache(1, shape, torch.bfloat16, device)
+            cache = StaticCache(config.n_layers, shape, torch.bfloat16, device)
             step = FusedStep(
                 decoder, weights=job["weights"], group=job["group"], pdl=job["pdl"],
                 products=job["products"], tuning=_changed(Tuning(), **job["change"]),

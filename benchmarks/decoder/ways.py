@@ -65,6 +65,7 @@ MANY_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="fused, own products", products="tiles"),
     Way(name="fused, own products, no early start", products="tiles", pdl=False),
+    Way(name="fused, chained products", products="chain"),
     Way(name="fused, library products", products="library"),
     Way(name="compile, split-K", kind="compile+split_k"),
     Way(name="compile", kind="compile"),

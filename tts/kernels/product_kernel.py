@@ -90,7 +90,7 @@ def _weight_rows(first_n, N: tl.constexpr, BN: tl.constexpr, IS_SWIGLU: tl.const
 
 
 @triton.jit
-def _ask(
+def ask(
     w, tile, split, n_row_tiles, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
     SHARE: tl.constexpr, N_PIECES: tl.constexpr, IS_SWIGLU: tl.constexpr,
 ):  # fmt: skip
@@ -103,7 +103,7 @@ def _ask(
 
 
 @triton.jit
-def _product(
+def make(
     y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
     tile, split,
     N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
@@ -191,9 +191,9 @@ def product_kernel(
         gdc_launch_dependents()
         if N_PIECES > 0:
             share: tl.constexpr = N_STEPS * BK
-            _ask(w, tile, split, tl.cdiv(n_rows, BM), N, K, BN, share, N_PIECES, IS_SWIGLU)
+            ask(w, tile, split, tl.cdiv(n_rows, BM), N, K, BN, share, N_PIECES, IS_SWIGLU)
         gdc_wait()  # what stands above was not written by this step
-    _product(
+    make(
         y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
         tile, split, N, K, BM, BN, BK, N_SPLITS, N_STEPS, N_STAGES, N_SQUARES, S,
         IS_SWIGLU, IS_STREAM, IS_EVEN, IS_JOINT, IS_WIDE,

@@ -61,6 +61,17 @@ class DotTile:
         """Return how many tiles lie side by side: so many sums of squares a row has."""
         return -(-n_out // self.block_n)
 
+    def steps(self, n_in: int) -> tuple[int, bool]:
+        """Return how many blocks of inputs a program has, and whether all of them are whole."""
+        n_steps = -(-n_in // (self.block_k * self.n_splits))
+        return n_steps, n_steps * self.block_k * self.n_splits == n_in
+
+    def n_pieces(self, n_in: int, *, is_swiglu: bool) -> int:
+        """Return into how many pieces a program's share of a row falls: one for every thread."""
+        n_threads, n_rows = LANES * self.n_warps, self.block_n * (2 if is_swiglu else 1)
+        most = self.steps(n_in)[0] * self.block_k * 2 // VECTOR_BYTES
+        return min(max(1, n_threads // n_rows), most & -most)
+
 
 class Parts:
     """What programs leave for the last one of their tile; zeroed counters count themselves back.
@@ -133,17 +144,18 @@ def multiply_tiles(
     n_programs = tile.n_tiles(n_rows, n_out) * tile.n_splits
     if tile.is_joint and x.is_cuda and n_programs > limits(x.device)[0]:
         raise ValueError(f"{n_programs} programs would wait for one another, not all of them there")
-    n_steps, is_even = _steps(tile, n_in)
+    n_steps, is_even = tile.steps(n_in)
     if tile.is_prefetched and not is_even:
         raise ValueError(f"{tile.block_k} x {n_steps} x {tile.n_splits} are not {n_in} inputs")
     n_squares = 0 if squares is None else squares.shape[1]
+    n_pieces = tile.n_pieces(n_in, is_swiglu=is_swiglu)
     constants: dict[str, Any] = {
         "N": n_out, "K": n_in, "BM": tile.block_m, "BN": tile.block_n, "BK": tile.block_k,
         "N_SPLITS": tile.n_splits, "N_STEPS": n_steps, "N_STAGES": tile.n_stages,
         "N_SQUARES": n_squares, "S": triton.next_power_of_2(n_squares), "IS_SWIGLU": is_swiglu,
         "IS_STREAM": stream is not None, "IS_EVEN": is_even, "IS_PDL": is_pdl,
         "IS_JOINT": tile.is_joint and x.is_cuda and tile.n_splits > 1, "IS_WIDE": not x.is_cuda,
-        "N_PIECES": _pieces(tile, n_steps, is_swiglu) if tile.is_prefetched and is_pdl else 0,
+        "N_PIECES": n_pieces if tile.is_prefetched and is_pdl else 0,
         "num_warps": tile.n_warps,
     }  # fmt: skip
     if is_pdl:
@@ -174,20 +186,6 @@ def limits(device: torch.device) -> tuple[int, int]:
         return 132, 227 * 1024
     found = torch.cuda.get_device_properties(device)
     return found.multi_processor_count, found.shared_memory_per_block_optin  # type: ignore[attr-defined]
-
-
-def _steps(tile: DotTile, n_in: int) -> tuple[int, bool]:
-    """Return how many blocks of inputs a program has, and whether all of them are whole."""
-    n_steps = -(-n_in // (tile.block_k * tile.n_splits))
-    return n_steps, n_steps * tile.block_k * tile.n_splits == n_in
-
-
-def _pieces(tile: DotTile, n_steps: int, is_swiglu: bool) -> int:
-    """Return into how many pieces a program's share of a row falls, so that each thread has one."""
-    n_threads, n_rows = LANES * tile.n_warps, tile.block_n * (2 if is_swiglu else 1)
-    most = n_steps * tile.block_k * 2 // VECTOR_BYTES
-    n = max(1, n_threads // n_rows)
-    return min(n, most & -most)
 
 
 def _tiles(gated: DotTile, long: DotTile, wide: DotTile, narrow: DotTile) -> dict[str, DotTile]:
@@ -244,4 +242,4 @@ def choose_dot_tile(
     wanted = min(tile.n_splits, n_units // tile.n_tiles(n_rows, n_out), n_in // 256)
     n_splits = 1 << max(0, wanted.bit_length() - 1)
     tile = replace(tile, n_splits=n_splits, is_joint=n_splits > 1, n_stages=n_stages)
-    return replace(tile, is_prefetched=tile.is_prefetched and _steps(tile, n_in)[1])
+    return replace(tile, is_prefetched=tile.is_prefetched and tile.steps(n_in)[1])
