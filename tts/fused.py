@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tts.decoder import Block, Decoder, rotary_table
 from tts.errors import InapplicableError
+from tts.fused_weights import HEAD_DIMS as HEAD_DIMS
+from tts.fused_weights import LayerWeights, check, plain, read
+from tts.fused_weights import Weights as Weights
 
 if TYPE_CHECKING:
     from tts.kernels.decode_attention import Splits, Workspace
     from tts.kernels.linear import Tile
     from tts.kernels.products import DotTile, Parts
-    from tts.kernels.weights import Weight
 
-Weights = Literal["native", "int8", "int4"]
 Products = Literal["auto", "rows", "tiles", "chain", "library"]
-HEAD_DIMS = (16, 32, 64, 128, 256)
 
 
 class Layer(Protocol):
@@ -56,18 +56,6 @@ class Tuning:
     tiles: dict[str, Tile] = field(default_factory=dict)  # by qkv, out, gate_up, down
     dot_tiles: dict[str, DotTile] = field(default_factory=dict)  # the same, of "tiles"
     splits: Splits | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Layer:
-    qkv: Weight
-    out: Weight
-    gate_up: Weight
-    down: Weight
-    attention_norm: Tensor
-    ffn_norm: Tensor
-    q_norm: Tensor | None
-    k_norm: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +118,7 @@ class FusedStep:
         self.decoder, self.config, self.weights = decoder, decoder.config, weights
         parameter = next(decoder.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        can_overlap = _check(decoder, self.device)
+        can_overlap = check(decoder, self.device)
         self.pdl = can_overlap if pdl is None else pdl
         if self.pdl and not can_overlap:
             raise InapplicableError("compile", "fused", "this device launches no kernel early")
@@ -140,7 +128,7 @@ class FusedStep:
             )
         self.products, self.tuning = products, tuning or Tuning()
         self.layers = [
-            _read(block, weights, group)
+            read(block, weights, group)
             for block in decoder.blocks
             if isinstance(block, Block)  # always: for mypy
         ]
@@ -212,7 +200,7 @@ class FusedStep:
 
     def _rows(
         self,
-        layer: _Layer,
+        layer: LayerWeights,
         x: Tensor,
         positions: Tensor,
         kept: Layer,
@@ -254,16 +242,16 @@ class FusedStep:
         gains = [*(layer.attention_norm for layer in self.layers[1:]), self.norm]
         for layer, kept, gain in zip(self.layers, layers, gains, strict=True):
             qkv, y = b.qkv.view(n_rows, -1), b.y.view(n_rows, -1)
-            multiply(scaled, _plain(layer.qkv), qkv, tile=tile["qkv"], squares=cuts.after_down)
+            multiply(scaled, plain(layer.qkv), qkv, tile=tile["qkv"], squares=cuts.after_down)
             self._attend(layer, positions, kept, b, is_pdl=pdl)
             stream = Stream(residual=x, gains=layer.ffn_norm, scaled=scaled, squares=cuts.after_out)
-            multiply(y, _plain(layer.out), b.x, tile=tile["out"], stream=stream)
+            multiply(y, plain(layer.out), b.x, tile=tile["out"], stream=stream)
             multiply(
-                scaled, _plain(layer.gate_up), b.gated, tile=tile["gate_up"],
+                scaled, plain(layer.gate_up), b.gated, tile=tile["gate_up"],
                 squares=cuts.after_out, is_swiglu=True,
             )  # fmt: skip
             stream = Stream(residual=b.x, gains=gain, scaled=scaled, squares=cuts.after_down)
-            multiply(b.gated, _plain(layer.down), b.x, tile=tile["down"], stream=stream)
+            multiply(b.gated, plain(layer.down), b.x, tile=tile["down"], stream=stream)
             x = b.x
         return x
 
@@ -283,18 +271,18 @@ class FusedStep:
         first = self.layers[0]
         prepare(x, first.attention_norm, chain.scaled, cuts.after_down, is_early=pdl)
         multiply_tiles(
-            chain.scaled, _plain(first.qkv), chain.qkv, cuts.parts, cuts.tiles["qkv"],
+            chain.scaled, plain(first.qkv), chain.qkv, cuts.parts, cuts.tiles["qkv"],
             squares=cuts.after_down, eps=eps, is_pdl=pdl,
         )  # fmt: skip
         # Behind the last layer stands no product, and its gains go unread: the last norm is a
         # kernel of its own.
         after: list[tuple[Tensor | None, Tensor]] = [
-            *((_plain(layer.qkv), layer.attention_norm) for layer in self.layers[1:]),
+            *((plain(layer.qkv), layer.attention_norm) for layer in self.layers[1:]),
             (None, self.norm),
         ]
         for layer, kept, (qkv, gain) in zip(self.layers, layers, after, strict=True):
             self._attend(layer, positions, kept, b, is_pdl=pdl)
-            weights = _plain(layer.out), _plain(layer.gate_up), _plain(layer.down), qkv
+            weights = plain(layer.out), plain(layer.gate_up), plain(layer.down), qkv
             multiply_chain(
                 chain, weights, (layer.ffn_norm, gain), cuts.tiles, residual=x, eps=eps, is_pdl=pdl
             )
@@ -302,7 +290,7 @@ class FusedStep:
         return x
 
     def _library(
-        self, layer: _Layer, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers
+        self, layer: LayerWeights, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers
     ) -> None:
         from tts.kernels.pointwise import normalise, swiglu
 
@@ -310,16 +298,16 @@ class FusedStep:
         # behind it costs more than it wins (benchmarks/decoder/NOTES.md).
         eps, n_rows = self.config.norm_eps, len(x)
         normalise(x, layer.attention_norm, eps, b.normed)
-        torch.mm(b.normed, _plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
+        torch.mm(b.normed, plain(layer.qkv).t(), out=b.qkv.view(n_rows, -1))
         self._attend(layer, positions, kept, b, is_pdl=False)
-        torch.addmm(x, b.y.view(n_rows, -1), _plain(layer.out).t(), out=b.x)
+        torch.addmm(x, b.y.view(n_rows, -1), plain(layer.out).t(), out=b.x)
         normalise(b.x, layer.ffn_norm, eps, b.normed)
-        torch.mm(b.normed, _plain(layer.gate_up).t(), out=b.both)
+        torch.mm(b.normed, plain(layer.gate_up).t(), out=b.both)
         swiglu(b.both, b.gated)
-        b.x.addmm_(b.gated, _plain(layer.down).t())
+        b.x.addmm_(b.gated, plain(layer.down).t())
 
     def _attend(
-        self, layer: _Layer, positions: Tensor, kept: Layer, b: _Buffers, *, is_pdl: bool
+        self, layer: LayerWeights, positions: Tensor, kept: Layer, b: _Buffers, *, is_pdl: bool
     ) -> None:
         from tts.kernels.decode_attention import NewEntry, attend
 
@@ -406,65 +394,7 @@ class FusedStep:
         )  # fmt: skip
 
 
-def _check(decoder: Decoder, device: torch.device) -> bool:
-    """Refuse what the kernels cannot take; return whether kernels can start early here."""
-    try:
-        import triton
-    except ImportError as error:
-        raise InapplicableError("compile", "fused", "Triton is not installed") from error
-    if device.type != "cuda" and not triton.knobs.runtime.interpret:
-        raise InapplicableError("compile", "fused", f"our kernels do not run on {device.type}")
-    head_dim = decoder.config.head_dim
-    if head_dim not in HEAD_DIMS:
-        known = ", ".join(map(str, HEAD_DIMS))
-        raise InapplicableError("compile", "fused", f"head_dim {head_dim} is not among {known}")
-    for name, module in decoder.named_modules():
-        if isinstance(module, nn.Linear) and not _is_plain(module.weight):
-            raise InapplicableError(
-                "compile", "fused", f"{name} is quantized by another library already"
-            )
-    if device.type != "cuda" or triton.knobs.runtime.interpret:
-        return False
-    return torch.cuda.get_device_capability(device) >= (9, 0)
-
-
-def _is_plain(weight: Tensor) -> bool:
-    return type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-
-
 def _n_slots(layer: Any) -> int:  # noqa: ANN401 - a Layer, whose block table is optional
     table = getattr(layer, "block_table", None)
     n_pages = 1 if table is None else table.shape[1]
     return int(layer.keys.shape[2] * n_pages)
-
-
-def _read(block: Block, weights: Weights, group: int | None) -> _Layer:
-    from tts.kernels.weights import to_int4, to_int8
-
-    def weight(module: nn.Linear) -> Weight:
-        plain = module.weight.detach().contiguous()
-        try:
-            if weights == "int8":
-                return to_int8(plain)
-            if weights == "int4":
-                return to_int4(plain, group or (64 if plain.shape[1] % 128 else 128))
-            return plain
-        except ValueError as error:
-            raise InapplicableError("quantization", weights, str(error)) from error
-
-    attention, has_norms = block.attention, block.attention.config.qk_norm
-    return _Layer(
-        qkv=weight(attention.qkv),
-        out=weight(attention.out),
-        gate_up=weight(block.ffn.gate_up),
-        down=weight(block.ffn.down),
-        attention_norm=block.attention_norm.weight.detach(),
-        ffn_norm=block.ffn_norm.weight.detach(),
-        q_norm=attention.q_norm.weight.detach() if has_norms else None,
-        k_norm=attention.k_norm.weight.detach() if has_norms else None,
-    )
-
-
-def _plain(weight: Weight) -> Tensor:
-    assert isinstance(weight, Tensor)
-    return weight
