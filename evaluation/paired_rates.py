@@ -198,7 +198,7 @@ def _mended_counts(n: int, excess: float) -> npt.NDArray[np.int64]:
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where a function that falls with the rate is zero."""
-    return float(optimize.bisect(function, low, high, xtol=_XTOL))
+    return float(optimize.brentq(function, low, high, xtol=_XTOL))
 
 
 def _check(ruined: int, mended: int, n: int) -> None:

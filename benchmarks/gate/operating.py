@@ -3,8 +3,10 @@
     python -m benchmarks.gate.operating --pools benchmarks/gate --out benchmarks/gate/operating.json
 
 Draws judgements from the pools of ``benchmarks.gate.pool`` as a sweep would make them: looks after
-8, 16, 32, ... utterances, all metrics. See ``draws`` for what a true loss is and why prompts are
-drawn with replacement.
+8, 16, 32, ... utterances, all metrics. Each voice is judged on as many utterances as the arming of
+a gate would plan for it from the pool's two hearings (``confirm.n: auto``: 128 at least, and no
+more than the pool holds); what is ruined must be caught at 128 too. See ``draws`` for what a true
+loss is and why prompts are drawn with replacement.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import multiprocessing
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,11 @@ from benchmarks.gate.draws import MOS, Pool
 from benchmarks.gate.promises import promises
 from benchmarks.provenance import provenance
 from evaluation.gate import GateConfig, Verdict, decide
+from evaluation.planning import Plan, plan
 from evaluation.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 N = 128
+"""The fewest utterances of a full judgement."""
 LOSSES_PCT = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 POINTS_PCT = (0.0, 2.0, 5.0, 10.0)
 """Losses that a promise is about; drawn more often than the rest of the curve."""
@@ -69,7 +73,7 @@ def run(task: Task) -> Result:
     """Draw and judge one operating point."""
     pool, config = _pool(task.pool), GateConfig()
     rng = np.random.default_rng(
-        zlib.crc32(repr((task.pool.name, task.loss_pct, task.ruins)).encode())
+        zlib.crc32(repr((task.pool.name, task.n, task.loss_pct, task.ruins)).encode())
     )
     verdicts, spent, by_mean = [], [], []
     for _ in range(task.n_draws):
@@ -143,18 +147,53 @@ def blame(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def tasks(path: Path, n: int, n_draws: int) -> list[Task]:
-    """List the operating points of one pool; losses that it does not have are left out."""
-    pool = _pool(path)
+def planned(pool: Pool) -> Plan:
+    """Plan a judgement from the pool's two hearings, as the arming of a gate does.
+
+    Raises:
+        ValueError: The pool lacks a score of some kind.
+    """
+    found = plan(pool.a, pool.b, decide(pool.a, pool.b, GateConfig()).bounds, GateConfig())
+    if found is None:
+        raise ValueError(f"the pool of {pool.header['voice']} lacks scores to plan from")
+    return found
+
+
+@cache
+def _full_n(path: Path) -> int:
+    return full_n(_pool(path))
+
+
+def full_n(pool: Pool) -> int:
+    """Return the utterances of a full judgement: as planned, 128 at least, no more than there are.
+
+    Nothing new is drawn beyond what the pool holds.
+    """
+    return max(N, min(pool.n, planned(pool).n or pool.n))
+
+
+def tasks(path: Path, n_draws: int) -> list[Task]:
+    """List the operating points of one pool; losses that it does not have are left out.
+
+    A judgement of several times as many utterances takes as much longer and is drawn less often.
+    """
+    pool, n = _pool(path), _full_n(path)
+    scaled = min(n_draws, max(1, 2 * n_draws * N // n))
     reach = pool.losses.max(axis=1)
     listed = []
     for loss in LOSSES_PCT:
-        count = n_draws if loss in POINTS_PCT else max(1, n_draws // 5)
+        count = scaled if loss in POINTS_PCT else max(1, scaled // 5)
         if loss == 0 or reach[0] <= loss <= reach[-1]:
             listed.append(Task(pool=path, n=n, n_draws=count, loss_pct=loss))
-    share = max(1, n_draws // 2)
-    ruins = ("exactly", "by chance", *RUINS)
-    return listed + [Task(pool=path, n=n, n_draws=share, ruins=kind) for kind in ruins]
+    by_share = ("exactly", "by chance")
+    listed += [
+        Task(pool=path, n=size, n_draws=max(1, count // 2), ruins=kind)
+        for size, count in {N: n_draws, n: scaled}.items()
+        for kind in by_share
+    ]
+    return listed + [
+        Task(pool=path, n=N, n_draws=max(1, n_draws // 2), ruins=kind) for kind in RUINS
+    ]
 
 
 def describe(path: Path) -> Result:
@@ -173,7 +212,10 @@ def describe(path: Path) -> Result:
         old.append(row)
     return {
         "voice": pool.header["voice"],
-        "n_prompts": pool.n,
+        "n_pairs": pool.n,
+        "n_prompts": pool.header.get("n_prompts", pool.n),
+        "n_full": _full_n(path),
+        "plan": asdict(planned(pool)),
         "pool_commit": pool.header["commit"],
         "sigma_pct": draws.sigma_pct(pool),
         "strengths": [0.0, *pool.header["strengths"]],
@@ -187,14 +229,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pools", type=Path, required=True, help="folder of the pools")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=N, help="utterances of the full judgement")
     parser.add_argument("--draws", type=int, default=1_000, help="judgements per point")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     paths = sorted(args.pools.glob("pool-*.jsonl.gz"))
     if not paths:
         parser.error(f"no pool in {args.pools}: run python -m benchmarks.gate.pool first")
-    listed = [task for path in paths for task in tasks(path, args.n, args.draws)]
+    listed = [task for path in paths for task in tasks(path, args.draws)]
     with multiprocessing.get_context("spawn").Pool(args.processes) as workers:
         points = workers.map(run, listed, chunksize=1)
     kept = promises(points)
@@ -208,7 +249,7 @@ def main() -> None:
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     for row in kept:
         found = f"{row['what']}: {row['value']:.3f} ({row['asked']})"
-        print(f"{row['outcome']:6s} {row['voice']:13s} {found}")
+        print(f"{row['outcome']:6s} {row['voice']:13s} n={row['n']:<4d} {found}")
 
 
 if __name__ == "__main__":

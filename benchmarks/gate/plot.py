@@ -33,14 +33,13 @@ def draw_gate(axes: Axes, result: dict[str, Any]) -> None:
         x = [row["loss_pct"] for row in rows]
         low, high = ([100 * row[f"accepted_{side}"] for row in rows] for side in ("low", "high"))
         sigma = max(voice["sigma_pct"].values())
-        label = f"{NAMES[voice['voice']]} (sigma {sigma:.1f} %)"
+        label = f"{NAMES[voice['voice']]} (n = {voice['n_full']}, sigma {sigma:.1f} %)"
         accepted = [100 * row["accepted"] for row in rows]
         axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(x, accepted, color=color, marker="o", markersize=3.5, label=label)
     axes.plot([BUDGET_PCT, 10.3], [5, 5], color="#cf222e", linewidth=1, linestyle=":")
     axes.annotate("promise: at most 5 %", (7.1, 7), fontsize=8, color="#cf222e")
-    n = result["points"][0]["n"]
-    axes.set_title(f"the gate, all metrics, at most {n} utterances", fontsize=10)
+    axes.set_title("the gate, all metrics, at most n utterances", fontsize=10)
     axes.legend(fontsize=8, frameon=False, loc="upper right")
 
 

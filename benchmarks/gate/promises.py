@@ -24,6 +24,7 @@ def promises(points: list[Result]) -> list[Result]:
             found.append(
                 {
                     "voice": row["voice"],
+                    "n": row["n"],
                     "what": what,
                     "value": value,
                     "asked": f"{'<=' if at_most else '>='} {limit:g}",
