@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from evaluation.arming_words import needs
 from evaluation.gate import GateConfig, decide
 from evaluation.paired_rates import chance_of_so_few
-from evaluation.planning import OwnRuin, Plan, joint_power, plan
+from evaluation.planning import OwnRuin, Plan, joint_power, own_ruin_table, plan, tail_table
 from evaluation.scores import UtteranceScores
 from evaluation.statistics import clopper_pearson_upper, power_to_accept
 from tests.evaluation.scorecards import CONFIG, changed, voices
@@ -132,3 +133,9 @@ def test_nothing_is_planned_without_the_words() -> None:
 def test_the_summary_says_what_it_takes(n_final: int | None, said: str) -> None:
     made = Plan(n=541, n_pairs=148, n_alone=3, alone_upper=0.0446)
     assert needs(made, n_final).endswith(said)
+
+
+def test_the_page_shows_how_often_an_equal_candidate_passes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
+    for table in (tail_table, own_ruin_table):
+        assert table(CONFIG) in page
