@@ -104,8 +104,12 @@ def test_counts_that_cannot_be_are_refused() -> None:
     for counts in ((-1, 0, 5), (0, 0, 0), (4, 2, 5)):
         with pytest.raises(ValueError, match="are no counts"):
             p.excess_upper(*counts, 0.90)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.0, 1.0])
+def test_no_n_rules_out_an_excess_at_the_edge(rate: float) -> None:
     with pytest.raises(ValueError, match="no number of pairs"):
-        p.required_n_for_excess(1, 0, 0.0, 0.90)
+        p.required_n_for_excess(1, 0, rate, 0.90)
 
 
 def test_required_n_is_the_first_that_rules_the_excess_out() -> None:
