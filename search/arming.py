@@ -71,9 +71,13 @@ class Armer:
             known = {"key": key, "seconds": seconds, "arming": found.to_mapping()}
             write_atomically(folder / ARMING, json.dumps(known, indent=1))
             self.runner.folder.save_clock()
-        confirm = self.config.confirm
+        # The confirmation may change between sittings, and what is said of it with it.
+        confirm, told = self.config.confirm, known["arming"]
         n_final = None if confirm.auto else confirm.n or None
-        arming = replace(_restored(known["arming"], folder / ARMING), n_final=n_final)
+        if told.get("n_final") != n_final:
+            known["arming"] = {**told, "n_final": n_final}
+            write_atomically(folder / ARMING, json.dumps(known, indent=1))
+        arming = _restored(known["arming"], folder / ARMING)
         self.runner.unarmed = arming.missed
         self.runner.on_event(GateArmed(arming=arming, seconds=known["seconds"]))
         return arming

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -164,3 +165,18 @@ def test_the_arming_knows_what_the_confirmation_will_take(
     assert (found.plan.n, found.plan.n_pairs, found.plan.n_alone) == (114, 9, 0)
     assert "0 of 9 pairs are ruined on one hearing alone" in found.summary
     assert ("times in 100 takes n=114" in found.summary) == (n_final is None)
+    kept = json.loads((folder.path / ARMING).read_text(encoding="utf-8"))
+    assert kept["arming"] == json.loads(json.dumps(found.to_mapping()))
+
+
+def test_another_confirmation_is_told_without_another_arming(
+    tmp_path: Path, toy_sweep: Callable[[str], SweepConfig]
+) -> None:
+    with StudyFolder(tmp_path / "mlruns", "a") as folder:
+        first = armer(ArmingRunner(toy_sweep(SWEEP), folder, FINE)).arm()
+        more = toy_sweep(SWEEP.replace("confirm: {n: 0}", "confirm: {n: 128}"))
+        again = armer(ArmingRunner(more, folder)).arm()
+        kept = json.loads((folder.path / ARMING).read_text(encoding="utf-8"))
+    assert first is not None
+    assert again == dataclasses.replace(first, n_final=128)
+    assert kept["arming"]["n_final"] == 128
