@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tts.kernels.linear import Tile
     from tts.kernels.products import DotTile, Parts
 
-Products = Literal["auto", "rows", "tiles", "chain", "library"]
+Products = Literal["auto", "rows", "tiles", "library"]
 
 
 class Layer(Protocol):
@@ -66,7 +66,6 @@ class _Cuts:
     parts: Parts
     after_out: Tensor  # sums of squares, (rows, column tiles), float32
     after_down: Tensor
-    meeting: Tensor  # of programs of a chain, (1,), int32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,8 +96,8 @@ class FusedStep:
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
         products: ``"rows"`` for our kernels of few rows (at most 4), ``"tiles"`` for those of many
-            (at most 256, of 16 bits), ``"chain"`` for four of those in one launch, ``"library"``
-            for PyTorch's, or what was quickest of those that fit.
+            (at most 256, of 16 bits), ``"library"`` for PyTorch's, or what was quickest of those
+            that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -122,7 +121,7 @@ class FusedStep:
         self.pdl = can_overlap if pdl is None else pdl
         if self.pdl and not can_overlap:
             raise InapplicableError("compile", "fused", "this device launches no kernel early")
-        if products in ("tiles", "chain") and self.dtype not in (torch.bfloat16, torch.float16):
+        if products == "tiles" and self.dtype not in (torch.bfloat16, torch.float16):
             raise InapplicableError(
                 "compile", "fused", f"our tiles multiply 16 bits, not {self.dtype}"
             )
@@ -157,8 +156,6 @@ class FusedStep:
         stream = x.reshape(n_rows, -1)
         if way == "tiles":
             stream = self._tiles(stream, positions, layers, buffers)
-        elif way == "chain":
-            stream = self._chain(stream, positions, layers, buffers)
         else:
             for i, (layer, kept) in enumerate(zip(self.layers, layers, strict=True)):
                 if way == "library":
@@ -189,9 +186,9 @@ class FusedStep:
             raise InapplicableError(
                 "batch_size", n_rows, f"our matrix products take at most {MAX_ROWS} rows"
             )
-        is_wanted = self.products in ("tiles", "chain")
+        is_wanted = self.products == "tiles"
         if n_rows <= MAX_TILED_ROWS and (is_wanted or self.dtype == torch.bfloat16):
-            return "chain" if self.products == "chain" else "tiles"
+            return "tiles"
         if is_wanted:
             raise InapplicableError(
                 "batch_size", n_rows, f"our tiles take at most {MAX_TILED_ROWS} rows"
@@ -255,40 +252,6 @@ class FusedStep:
             x = b.x
         return x
 
-    def _chain(self, x: Tensor, positions: Tensor, layers: Sequence[Any], b: _Buffers) -> Tensor:
-        """Run all layers; one launch makes what lies between two attentions."""
-        from tts.kernels.chain import Chain, multiply_chain
-        from tts.kernels.pointwise import prepare
-        from tts.kernels.products import multiply_tiles
-
-        assert b.cuts is not None
-        cuts, n_rows, pdl, eps = b.cuts, len(x), self.pdl, self.config.norm_eps
-        chain = Chain(
-            attended=b.y.view(n_rows, -1), x=b.x, scaled=b.normed, gated=b.gated,
-            qkv=b.qkv.view(n_rows, -1), after_out=cuts.after_out, after_down=cuts.after_down,
-            parts=cuts.parts, meeting=cuts.meeting,
-        )  # fmt: skip
-        first = self.layers[0]
-        prepare(x, first.attention_norm, chain.scaled, cuts.after_down, is_early=pdl)
-        multiply_tiles(
-            chain.scaled, plain(first.qkv), chain.qkv, cuts.parts, cuts.tiles["qkv"],
-            squares=cuts.after_down, eps=eps, is_pdl=pdl,
-        )  # fmt: skip
-        # Behind the last layer stands no product, and its gains go unread: the last norm is a
-        # kernel of its own.
-        after: list[tuple[Tensor | None, Tensor]] = [
-            *((plain(layer.qkv), layer.attention_norm) for layer in self.layers[1:]),
-            (None, self.norm),
-        ]
-        for layer, kept, (qkv, gain) in zip(self.layers, layers, after, strict=True):
-            self._attend(layer, positions, kept, b, is_pdl=pdl)
-            weights = plain(layer.out), plain(layer.gate_up), plain(layer.down), qkv
-            multiply_chain(
-                chain, weights, (layer.ffn_norm, gain), cuts.tiles, residual=x, eps=eps, is_pdl=pdl
-            )
-            x = b.x
-        return x
-
     def _library(
         self, layer: LayerWeights, x: Tensor, positions: Tensor, kept: Layer, b: _Buffers
     ) -> None:
@@ -337,7 +300,7 @@ class FusedStep:
         if (n_rows, n_slots) not in self._buffers:
             c = self.config
             cos, sin = self._table(n_slots)
-            splits = self.tuning.splits or choose_splits(n_rows * c.n_heads, n_slots)
+            splits = self.tuning.splits or choose_splits(n_rows * c.n_heads, n_slots, c.head_dim)
 
             def empty(*shape: int) -> Tensor:
                 return torch.empty((n_rows, *shape), dtype=self.dtype, device=self.device)
@@ -353,13 +316,12 @@ class FusedStep:
                 sin=sin,
                 splits=splits,
                 workspace=Workspace(n_rows * c.n_heads, splits, c.head_dim, self.device),
-                cuts=self._cut(n_rows, way) if way in ("tiles", "chain") else None,
+                cuts=self._cut(n_rows) if way == "tiles" else None,
             )
         return self._buffers[n_rows, n_slots]
 
-    def _cut(self, n_rows: int, way: Products) -> _Cuts:
+    def _cut(self, n_rows: int) -> _Cuts:
         """Choose tiles for so many rows, and make room for what programs leave."""
-        from tts.kernels.chain import alike, meeting
         from tts.kernels.products import Parts, choose_dot_tile, limits, sizes
 
         c = self.config
@@ -376,8 +338,6 @@ class FusedStep:
             )
             for role, (n_out, n_in) in shapes.items()
         } | self.tuning.dot_tiles
-        if way == "chain":
-            tiles = alike(tiles)
         needed = [
             sizes(tile, n_rows, shapes[role][0], is_swiglu=role == "gate_up")
             for role, tile in tiles.items()
@@ -388,10 +348,7 @@ class FusedStep:
             shape = n_rows, tiles[role].n_column_tiles(c.width)
             return torch.empty(shape, dtype=torch.float32, device=self.device)
 
-        return _Cuts(
-            tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"),
-            meeting=meeting(self.device),
-        )  # fmt: skip
+        return _Cuts(tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"))
 
 
 def _n_slots(layer: Any) -> int:  # noqa: ANN401 - a Layer, whose block table is optional

@@ -65,7 +65,6 @@ MANY_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="fused, own products", products="tiles"),
     Way(name="fused, own products, no early start", products="tiles", pdl=False),
-    Way(name="fused, chained products", products="chain"),
     Way(name="fused, library products", products="library"),
     Way(name="compile, split-K", kind="compile+split_k"),
     Way(name="compile", kind="compile"),
@@ -141,14 +140,16 @@ class Step:
         way: How the layers are run.
         cache: Filled, with two rows per sequence.
         n_rows: Sequences.
-        start: The first position.
+        context: The position that the steps lie around.
     """
 
-    def __init__(self, model: Model, way: Way, cache: StaticCache, n_rows: int, start: int) -> None:
-        self.model, self.way, self.start = model, way, start
+    def __init__(
+        self, model: Model, way: Way, cache: StaticCache, n_rows: int, context: int
+    ) -> None:
+        self.model, self.way, self.context = model, way, context
         device = model.table.weight.device
         self.last = torch.zeros((n_rows, 1), dtype=torch.int64, device=device)
-        self.positions = torch.full((2 * n_rows, 1), start, dtype=torch.int64, device=device)
+        self.positions = torch.full((2 * n_rows, 1), context, dtype=torch.int64, device=device)
         self.run = runner(way, model.decoder, cache)
         self.weight = torch.tensor(0.5, device=device)
         self.replay: Callable[[], Any] = self
@@ -162,9 +163,16 @@ class Step:
             return nullcontext()
         return only("split_k" if self.way.kind == "compile+split_k" else "efficient")
 
-    def reset(self) -> None:
-        """Start over at the first position."""
-        self.positions.fill_(self.start)
+    def reset(self, n_steps: int) -> None:
+        """Go back so far that so many steps, behind one that warms up, lie around the context.
+
+        Raises:
+            ValueError: There are not so many positions before it.
+        """
+        start = self.context - n_steps // 2 - 2
+        if start < 0:
+            raise ValueError(f"{n_steps} steps do not lie around position {self.context}")
+        self.positions.fill_(start)
 
     def __call__(self) -> Tensor:
         """Draw one token per sequence."""

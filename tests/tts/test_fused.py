@@ -135,26 +135,24 @@ def test_a_library_makes_the_products_of_many_rows(device: str) -> None:
 @on_devices
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 @pytest.mark.parametrize("kind", ["static", "static_int8"])
-@pytest.mark.parametrize("products", ["tiles", "chain"])
 def test_tiles_make_the_products_of_many_rows(
-    device: str, config: DecoderConfig, kind: str, products: Products
+    device: str, config: DecoderConfig, kind: str
 ) -> None:
     decoder, x = make(config, device, torch.float16)
-    step = FusedStep(decoder, products=products)
+    step = FusedStep(decoder, products="tiles")
     # The stream and the new keys are rounded to 11 bits on the way, at other places.
     found, expected = both(decoder, decoder, step, x, kind, key_error=0.01)
     assert_close(found, expected, 2e-3)
 
 
 @on_devices
-@pytest.mark.parametrize("products", ["tiles", "chain"])
-def test_tiles_are_cut_as_told(device: str, products: Products) -> None:
+def test_tiles_are_cut_as_told(device: str) -> None:
     from tts.kernels.products import DotTile
 
     decoder, x = make(GROUPED, device, torch.float16)
     tile = DotTile(block_m=16, block_n=16, block_k=16, n_splits=2)
     tuning = Tuning(dot_tiles=dict.fromkeys(("qkv", "out", "gate_up", "down"), tile))
-    step = FusedStep(decoder, products=products, tuning=tuning)
+    step = FusedStep(decoder, products="tiles", tuning=tuning)
     found, expected = both(decoder, decoder, step, x, "static", key_error=0.01)
     assert_close(found, expected, 2e-3)
 
@@ -170,8 +168,6 @@ def test_tiles_are_cut_as_told(device: str, products: Products) -> None:
         (torch.float16, "auto", 5, "library"),  # gains times the stream could overflow
         (torch.float32, "auto", 5, "library"),
         (torch.float16, "tiles", 2, "tiles"),
-        (torch.float16, "chain", 256, "chain"),
-        (torch.bfloat16, "chain", 257, "our tiles take at most 256 rows"),
         (torch.bfloat16, "library", 1, "library"),
         (torch.bfloat16, "tiles", 257, "our tiles take at most 256 rows"),
         (torch.bfloat16, "rows", 5, "our matrix products take at most 4 rows"),
@@ -186,6 +182,29 @@ def test_who_multiplies_follows_from_rows_and_precision(
         return
     with pytest.raises(InapplicableError, match=way):
         step.products_for(n_rows)
+
+
+@pytest.mark.parametrize(
+    ("n_heads", "head_dim", "block", "n_warps"),
+    [
+        (32, 64, 64, 4),
+        (1000, 64, 64, 4),
+        (1024, 64, 16, 1),
+        (2047, 64, 16, 1),
+        (2048, 64, 32, 4),
+        (4096, 64, 32, 4),
+        (4096, 128, 64, 4),
+    ],
+)
+def test_many_heads_of_64_look_at_few_slots_at_a_time(
+    n_heads: int, head_dim: int, block: int, n_warps: int
+) -> None:
+    pytest.importorskip("triton")
+    from tts.kernels.decode_attention import choose_splits
+
+    found = choose_splits(n_heads, 1024, head_dim)
+    assert (found.block, found.n_warps) == (block, n_warps)
+    assert found.n_splits == (8 if n_heads == 32 else 1)
 
 
 @on_devices
@@ -205,7 +224,7 @@ def test_more_rows_than_our_products_take_are_refused_where_no_library_helps(dev
 
 
 @on_devices
-@pytest.mark.parametrize("products", ["rows", "tiles", "chain"])
+@pytest.mark.parametrize("products", ["rows", "tiles"])
 def test_pages_are_read_and_written(device: str, products: Products) -> None:
     dtype = torch.float32 if products == "rows" else torch.float16
     decoder, x = make(GROUPED, device, dtype)
@@ -293,10 +312,9 @@ def test_a_captured_step_in_16_bits_is_near_the_decoder(
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("n_rows", [5, 16, 33, 64, 128, 256])
-@pytest.mark.parametrize("products", ["tiles", "chain"])
 @pytest.mark.parametrize("pdl", [False, True])
 def test_a_captured_step_of_many_rows_is_near_the_decoder(
-    dtype: torch.dtype, n_rows: int, products: Products, pdl: bool
+    dtype: torch.dtype, n_rows: int, pdl: bool
 ) -> None:
     if pdl and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("kernels start early from compute capability 9.0")
@@ -308,7 +326,7 @@ def test_a_captured_step_of_many_rows_is_near_the_decoder(
     cache, other = caches("static", config, x)
     slots = torch.arange(9, device="cuda").expand(n_rows, -1)
     positions = torch.full((n_rows, 1), 8, device="cuda")
-    new, step = x[:, 9:10].clone(), FusedStep(decoder, products=products, pdl=pdl)
+    new, step = x[:, 9:10].clone(), FusedStep(decoder, products="tiles", pdl=pdl)
     with torch.inference_mode():
         for c in (cache, other):
             decoder(x[:, :9], slots, None, c)

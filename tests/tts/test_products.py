@@ -201,6 +201,9 @@ def test_a_stream_is_prepared_for_its_first_product(device: str, dtype: torch.dt
     assert_close(squares.double().sum(dim=1), x.double().square().sum(dim=1), 1e-5)
 
 
+# Columns, inputs and kind of the products of a layer of T3.
+T3 = [(3072, 1024, "normed"), (1024, 1024, "stream"), (4096, 1024, "gated"), (1024, 4096, "stream")]
+
 # Multiprocessors and shared memory of a program: an H200, an A100 and a small GPU.
 GPUS = [(132, 232448), (108, 166912), (20, 101376)]
 
@@ -231,16 +234,22 @@ def test_every_tile_that_is_chosen_fits_its_product_and_the_gpu(
             assert n_in % (tile.block_k * tile.n_splits) == 0
 
 
-def test_one_tile_serves_all_rows_up_to_64() -> None:
+@pytest.mark.parametrize(("n_rows", "block_m"), [(range(1, 17), 16), (range(17, 65), 64)])
+@pytest.mark.parametrize(("n_out", "n_in", "kind"), T3)
+def test_one_tile_serves_all_rows_up_to_16_and_from_17_to_64(
+    n_out: int, n_in: int, kind: str, n_rows: range, block_m: int
+) -> None:
     """So a row's numbers do not depend on how many stand beside it."""
     pytest.importorskip("triton")
     from tts.kernels.products import choose_dot_tile
 
     found = {
-        choose_dot_tile(n, 1024, 4096, is_swiglu=False, n_units=132, shared_bytes=232448)
-        for n in range(1, 65)
+        choose_dot_tile(n, n_out, n_in, is_swiglu=kind == "gated", n_units=132, shared_bytes=232448)
+        for n in n_rows
     }
     assert len(found) == 1
+    # Many inputs are cut among programs: there rows cost little.
+    assert found.pop().block_m == (64 if n_in > 1024 else block_m)
 
 
 def test_too_little_shared_memory_is_refused() -> None:
@@ -266,144 +275,7 @@ def test_programs_that_would_wait_for_absent_ones_are_refused() -> None:
         case.run(small(2, is_joint=True))
 
 
-# --- four products in one launch -------------------------------------------------------------
-
-
-def layer(n_rows: int, device: str, dtype: torch.dtype, width: int, ffn: int) -> dict[str, Case]:
-    """The products of a layer whose queries, keys and values are three times as wide as it."""
-    return {
-        "out": Case(n_rows, width, width, device, dtype),
-        "gate_up": Case(n_rows, ffn, width, device, dtype, n_tall=2),
-        "down": Case(n_rows, width, ffn, device, dtype),
-        "qkv": Case(n_rows, 3 * width, width, device, dtype),
-    }
-
-
-def chained(
-    cases: dict[str, Case],
-    tiles: dict[str, "DotTile"],
-    *,
-    is_last: bool = False,
-    is_pdl: bool = False,
-) -> list[Tensor]:
-    """Run them in one launch, twice; what is written: stream, stream times gains, gated, qkv."""
-    from tts.kernels.chain import Chain, meeting, multiply_chain
-    from tts.kernels.products import Parts, sizes
-
-    out, down, gated = cases["out"], cases["down"], cases["gate_up"]
-    after_out, after_down = out.stream(tiles["out"]), down.stream(tiles["down"])
-    needed = [
-        sizes(tiles[role], *case.y.shape, is_swiglu=role == "gate_up")
-        for role, case in cases.items()
-    ]
-    chain = Chain(
-        attended=out.x,
-        x=torch.full_like(out.y, torch.nan),
-        scaled=after_out.scaled,
-        gated=torch.full_like(gated.y, torch.nan),
-        qkv=torch.full_like(cases["qkv"].y, torch.nan),
-        after_out=after_out.squares,
-        after_down=after_down.squares,
-        parts=Parts(max(n for n, _ in needed), max(n for _, n in needed), out.x.device),
-        meeting=meeting(out.x.device),
-    )
-    weights = out.w, gated.w, down.w, None if is_last else cases["qkv"].w
-    for _ in range(2):
-        multiply_chain(
-            chain,
-            weights,
-            (out.gains, down.gains),
-            tiles,
-            residual=out.residual,
-            eps=EPS,
-            is_pdl=is_pdl,
-        )
-    assert not chain.meeting.any()
-    assert not chain.parts.counters.any()
-    return [chain.x, chain.scaled, chain.gated, chain.qkv]
-
-
-def one_by_one(cases: dict[str, Case], tiles: dict[str, "DotTile"]) -> list[Tensor]:
-    """The same in four launches."""
-    out, down, gated, qkv = (cases[role] for role in ("out", "down", "gate_up", "qkv"))
-    after_out = out.stream(tiles["out"])
-    x = out.run(tiles["out"], stream=after_out)
-    gated.x = after_out.scaled
-    down.x = gated.run(tiles["gate_up"], squares=after_out.squares, is_swiglu=True)
-    after_down = down.stream(tiles["down"], residual=x)
-    y = down.run(tiles["down"], stream=after_down)
-    qkv.x = after_down.scaled
-    return [y, qkv.x, down.x, qkv.run(tiles["qkv"], squares=after_down.squares)]
-
-
-@on_devices
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_rows", [5, 33])
-def test_a_chain_gives_the_bits_of_its_products(
-    device: str, dtype: torch.dtype, n_rows: int
-) -> None:
-    cases = layer(n_rows, device, dtype, width=48, ffn=72)
-    tiles = {"out": small(2), "gate_up": small(), "down": small(4), "qkv": small(block_n=32)}
-    expected = one_by_one(cases, tiles)
-    for mine, theirs in zip(chained(cases, tiles), expected, strict=True):
-        assert mine.equal(theirs)
-
-
-@on_devices
-def test_behind_the_last_layer_a_chain_ends_with_down(device: str) -> None:
-    cases = layer(5, device, torch.float16, width=32, ffn=48)
-    tiles = dict.fromkeys(cases, small())
-    expected = one_by_one(cases, tiles)
-    found = chained(cases, tiles, is_last=True)
-    assert found[0].equal(expected[0])
-    assert found[3].isnan().all()
-
-
-@on_devices
-def test_programs_of_unequal_warps_are_refused(device: str) -> None:
-    from tts.kernels.chain import alike
-
-    cases = layer(5, device, torch.float16, width=32, ffn=48)
-    tiles = dict.fromkeys(cases, small()) | {"down": small(n_warps=8)}
-    with pytest.raises(ValueError, match=r"programs of \[4, 8\] warps"):
-        chained(cases, tiles)
-    assert {tile.n_warps for tile in alike(tiles).values()} == {8}
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("n_rows", [5, 64, 128, 256])
-@pytest.mark.parametrize("is_pdl", [False, True])
-def test_a_chain_of_a_real_layer_gives_the_bits_of_its_products(n_rows: int, is_pdl: bool) -> None:
-    from tts.kernels.chain import alike
-    from tts.kernels.products import choose_dot_tile, limits
-
-    if is_pdl and torch.cuda.get_device_capability() < (9, 0):
-        pytest.skip("kernels start early from compute capability 9.0")
-    cases = layer(n_rows, "cuda", torch.bfloat16, width=1024, ffn=4096)
-    n_units, shared_bytes = limits(torch.device("cuda:0"))
-    if n_units < 128:
-        pytest.skip("these tiles are for 128 programs at once")
-    tiles = {
-        role: choose_dot_tile(
-            n_rows,
-            case.y.shape[1],
-            case.w.shape[1],
-            is_swiglu=role == "gate_up",
-            n_units=n_units,
-            shared_bytes=shared_bytes,
-        )
-        for role, case in cases.items()
-    }
-    tiles = alike(tiles)
-    expected = one_by_one(cases, tiles)
-    for _ in range(20):  # programs that did not wait would sooner or later read what is not there
-        for mine, theirs in zip(chained(cases, tiles, is_pdl=is_pdl), expected, strict=True):
-            assert mine.equal(theirs)
-
-
 # --- at the size they are for ----------------------------------------------------------------
-
-T3 = [(3072, 1024, "normed"), (1024, 1024, "stream"), (4096, 1024, "gated"), (1024, 4096, "stream")]
 
 
 @pytest.mark.gpu

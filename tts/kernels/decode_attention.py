@@ -139,16 +139,24 @@ def attend(
     return y
 
 
-def choose_splits(n_heads: int, n_slots: int, n_units: int = 132) -> Splits:
+def choose_splits(n_heads: int, n_slots: int, head_dim: int, n_units: int = 132) -> Splits:
     """Cut so that about two programs fall to each multiprocessor, where the cache is that long.
+
+    Many heads of 64, a program each, look at fewer slots at a time: as was quickest on an H200 at
+    1,024 and 4,096 of them (benchmarks/decoder/NOTES.md).
 
     Args:
         n_heads: Rows times heads.
         n_slots: Slots a row may have in use.
+        head_dim: Width of a head.
         n_units: Multiprocessors.
     """
     wanted = max(1, min(2 * n_units // max(n_heads, 1), n_slots // 64, 64))
-    return Splits(n_splits=1 << (wanted.bit_length() - 1))
+    n_splits = 1 << (wanted.bit_length() - 1)
+    if head_dim == 64 and n_heads > 1000:
+        block, n_warps = (16, 1) if n_heads < 2048 else (32, 4)
+        return Splits(n_splits=n_splits, block=block, n_warps=n_warps)
+    return Splits(n_splits=n_splits)
 
 
 _workspaces: dict[tuple[int, int, Splits, torch.device], Workspace] = {}
@@ -187,7 +195,7 @@ def decode_attention(
     n_rows, n_heads, _, head_dim = q.shape
     n_slots = k.shape[2] * (1 if block_table is None else block_table.shape[1])
     if n_splits is None:
-        splits = choose_splits(n_rows * n_heads, n_slots)
+        splits = choose_splits(n_rows * n_heads, n_slots, head_dim)
     else:
         splits = Splits(n_splits=n_splits)
     key = (n_rows * n_heads, head_dim, splits, q.device)

@@ -1,5 +1,5 @@
 """The kernel of ``tts.kernels.products``: a tile of a product, and what stands beside it."""
-# ruff: noqa: ANN001, ANN201, ANN202, N803 - kernels have no Python types
+# ruff: noqa: ANN001, ANN201, C901, ANN202, N803 - kernels have no Python types
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,misc"
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _weight_rows(first_n, N: tl.constexpr, BN: tl.constexpr, IS_SWIGLU: tl.const
 
 
 @triton.jit
-def ask(
+def _ask(
     w, tile, split, n_row_tiles, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
     SHARE: tl.constexpr, N_PIECES: tl.constexpr, IS_SWIGLU: tl.constexpr,
 ):  # fmt: skip
@@ -103,16 +103,25 @@ def ask(
 
 
 @triton.jit
-def make(
+def product_kernel(
     y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
-    tile, split,
     N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_STAGES: tl.constexpr,
     N_SQUARES: tl.constexpr, S: tl.constexpr,
     IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
     IS_JOINT: tl.constexpr, IS_WIDE: tl.constexpr,
+    N_PIECES: tl.constexpr, IS_PDL: tl.constexpr,
 ):  # fmt: skip
-    """Make a split of a tile, and what is written of it."""
+    """Multiply rows (n_rows, K) by a weight (N, K), or (2 N, K) for SwiGLU."""
+    tile = tl.program_id(0)
+    split = tl.program_id(1)
+    if IS_PDL:
+        gdc_launch_dependents()
+        if N_PIECES > 0:
+            _ask(
+                w, tile, split, tl.cdiv(n_rows, BM), N, K, BN, N_STEPS * BK, N_PIECES, IS_SWIGLU
+            )  # fmt: skip
+        gdc_wait()  # what stands above was not written by this step
     n_row_tiles = tl.cdiv(n_rows, BM)  # neighbours share their weights
     r = (tile % n_row_tiles) * BM + tl.arange(0, BM)
     column_tile = tile // n_row_tiles
@@ -172,29 +181,3 @@ def make(
                 N_SQUARES, S, IS_SWIGLU, IS_STREAM,
             )  # fmt: skip
             tl.store(counters + tile, 0)
-
-
-@triton.jit
-def product_kernel(
-    y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
-    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    N_SPLITS: tl.constexpr, N_STEPS: tl.constexpr, N_STAGES: tl.constexpr,
-    N_SQUARES: tl.constexpr, S: tl.constexpr,
-    IS_SWIGLU: tl.constexpr, IS_STREAM: tl.constexpr, IS_EVEN: tl.constexpr,
-    IS_JOINT: tl.constexpr, IS_WIDE: tl.constexpr,
-    N_PIECES: tl.constexpr, IS_PDL: tl.constexpr,
-):  # fmt: skip
-    """Multiply rows (n_rows, K) by a weight (N, K), or (2 N, K) for SwiGLU."""
-    tile = tl.program_id(0)
-    split = tl.program_id(1)
-    if IS_PDL:
-        gdc_launch_dependents()
-        if N_PIECES > 0:
-            share: tl.constexpr = N_STEPS * BK
-            ask(w, tile, split, tl.cdiv(n_rows, BM), N, K, BN, share, N_PIECES, IS_SWIGLU)
-        gdc_wait()  # what stands above was not written by this step
-    make(
-        y, scaled, squares_out, x, w, squares, gains, residual, parts, counters, n_rows, eps,
-        tile, split, N, K, BM, BN, BK, N_SPLITS, N_STEPS, N_STAGES, N_SQUARES, S,
-        IS_SWIGLU, IS_STREAM, IS_EVEN, IS_JOINT, IS_WIDE,
-    )  # fmt: skip
