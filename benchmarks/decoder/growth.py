@@ -136,14 +136,13 @@ class Bench:
                 "cache": random_cache(self.config, 2 * batch, n_slots, self.dtype, self.device)
             }
         )
-        start = context - self.n_steps // 2 - 2
         for way in ways:
             row = rows[way.name]
             if "error" in made:
                 row["error"] = made["error"]
                 continue
             began = self.report.clock()
-            built = attempt(partial(self.build, way, made["cache"], batch, start))
+            built = attempt(partial(self.build, way, made["cache"], batch, context))
             row["build_s"] = self.report.clock() - began
             if "error" in built:
                 row["error"] = built["error"]
@@ -162,14 +161,14 @@ class Bench:
         for name, error in errors.items():
             rows[name]["error"] = error
 
-    def build(self, way: Way, cache: StaticCache, batch: int, start: int) -> dict[str, Any]:
+    def build(self, way: Way, cache: StaticCache, batch: int, context: int) -> dict[str, Any]:
         """Compile or capture one way's step."""
-        return {"step": Step(self.model, way, cache, batch, start)}
+        return {"step": Step(self.model, way, cache, batch, context)}
 
     def sample(self, step: Step, turn: int) -> Sample:
         """Return milliseconds per step, around the context."""
         del turn
-        step.reset()
+        step.reset(self.n_steps)
         with step.kernel_allowed():
             return {"ms": milliseconds(step.replay, self.n_steps, self.device)}
 

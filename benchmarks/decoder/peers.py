@@ -122,21 +122,20 @@ class Bench:
         cache = random_cache(self.config, 2, self.n_slots, self.dtype, self.device)
         known = {way.name: way for way in FEW_ROWS}
         for name in self.args.only.split(";"):
-            start = context - self.n_steps // 2 - 2
-            make = partial(self.step, made, known[name], cache, start)
+            make = partial(self.step, made, known[name], cache, context)
             self.build(name, context, COMPILE_S["ours"], make)
 
     def step(
-        self, made: Model, way: Way, cache: StaticCache, start: int
+        self, made: Model, way: Way, cache: StaticCache, context: int
     ) -> Callable[[int], Sample]:
         """Compile or capture one of our ways."""
-        return partial(self.sample, Step(made, way, cache, 1, start))
+        return partial(self.sample, Step(made, way, cache, 1, context))
 
     @torch.inference_mode()
     def sample(self, step: Step, turn: int) -> Sample:
         """Return milliseconds a step."""
         del turn
-        step.reset()
+        step.reset(self.n_steps)
         with step.kernel_allowed():
             return {"ms": milliseconds(step.replay, self.n_steps, self.device)}
 

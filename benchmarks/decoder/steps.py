@@ -4,7 +4,8 @@
     TRITON_INTERPRET=1 python -m benchmarks.decoder.steps --device cpu --tiny --out /tmp/steps.json
 
 Random weights, random cache contents, 300 positions of context in 1,024 slots, two rows per
-sequence (guidance), greedy tokens. Every way is first compared with float32 on the same weights.
+sequence (guidance), greedy tokens. Steps that are timed in a row lie around the context: as many
+before it as behind. Every way is first compared with float32 on the same weights.
 A way that fails is reported with its error, and the rest goes on. Kernels are compiled by other
 processes at the start, into Triton's cache on disk.
 """
@@ -58,7 +59,10 @@ INT4_TILES = ((1, 4, 255), (1, 8, 128), (2, 8, 255))
 INT4_DOWN_TILES = ((1, 8, 255), (2, 16, 128))
 # Splits, fewest slots of a program, slots at a time, warps.
 SPLITS = ((4, 64, 64, 4), (8, 32, 64, 4), (2, 64, 128, 8), (1, 64, 128, 8), (4, 32, 32, 4))
-MANY_SPLITS = ((1, 64, 64, 4), (1, 64, 32, 4), (1, 64, 32, 2), (2, 64, 64, 4), (1, 64, 16, 1))
+MANY_SPLITS = (
+    (1, 64, 64, 4), (1, 64, 32, 4), (1, 64, 32, 2), (1, 64, 32, 1), (1, 64, 16, 2), (1, 64, 16, 1),
+    (2, 64, 64, 4), (2, 64, 32, 1), (2, 64, 16, 1),
+)  # fmt: skip
 
 
 def main() -> int:
@@ -216,7 +220,7 @@ class Bench:
     def _time(self, step: Step, n_steps: int | None = None) -> float:
         """Return milliseconds per step."""
         n = n_steps or (self.n_steps if step.way.kind != "eager" else max(2, self.n_steps // 4))
-        step.reset()
+        step.reset(n)
         with step.kernel_allowed():
             return milliseconds(step.replay, n, self.device)
 
@@ -243,8 +247,9 @@ class Bench:
 
     def _once(self, way: Way, tuning: Tuning, batch: int, cache: StaticCache) -> dict[str, Any]:
         step = Step(self.model, replace(way, tuning=tuning), cache, batch, self.context)
-        self._time(step, N_TUNED_STEPS)
-        return {"ms": min(self._time(step, N_TUNED_STEPS) for _ in range(3))}
+        n_steps = min(N_TUNED_STEPS, self.n_steps)
+        self._time(step, n_steps)
+        return {"ms": min(self._time(step, n_steps) for _ in range(3))}
 
     def _table(self, batch: int, results: dict[str, dict[str, Any]]) -> None:
         base = results.get("eager", {}).get("median_ms")
@@ -322,12 +327,12 @@ def _fused(n_rows: int) -> list[Way]:
 def _changes(way: Way, n_rows: int) -> list[dict[str, Any]]:
     if n_rows > MAX_FEW_ROWS:
         changes: list[dict[str, Any]] = [{"splits": s} for s in MANY_SPLITS]
-        if way.products in ("tiles", "chain"):
+        if way.products == "tiles":
             changes += [
                 {"role": name, "dot_tile": asdict(replace(tile, is_prefetched=is_prefetched))}
                 for name, role in roles(T3).items()
                 for tile in candidates(role, n_rows, N_DOT_TILES)
-                for is_prefetched in ((False, True) if way.products == "tiles" else (False,))
+                for is_prefetched in (False, True)
             ]
         return changes
     short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
@@ -377,7 +382,7 @@ def _job(way: Way, n_rows: int, **change: Any) -> dict[str, Any]:  # noqa: ANN40
 def _warm(arguments: argparse.Namespace) -> None:
     """Run one layer each way, which leaves its kernels in the cache on disk."""
     device = torch.device(arguments.device)
-    config = replace(T3, n_layers=2)  # a chain ends otherwise behind the last layer
+    config = replace(T3, n_layers=1)
     decoder = model(config, 64, torch.bfloat16, device).decoder
     for job in arguments.warm:
         n_rows = job["n_rows"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.decoder import cold_start, streaming, voice
 from benchmarks.decoder.growth import roofline
@@ -22,7 +23,7 @@ from benchmarks.decoder.voice_ways import (
     unguided,
     ways,
 )
-from benchmarks.decoder.ways import N_SPEECH, T3
+from benchmarks.decoder.ways import N_SPEECH, T3, TINY, Step, Way, model, random_cache
 from tts.device import DeviceCaps
 from tts.options import Options
 from tts.validity import choices, refusal
@@ -172,6 +173,34 @@ def test_the_roofline_is_the_slower_of_bytes_and_operations() -> None:
     slow = roofline(T3, N_SPEECH, 1, 300, bytes_per_s=4e12, flops_per_s=1e9)
     assert slow.bound == "arithmetic"
     assert slow.floor_s == pytest.approx(slow.flops / 1e9)
+
+
+@pytest.mark.parametrize("n_steps", [2, 16, 64])
+def test_steps_lie_around_the_context(n_steps: int) -> None:
+    device, dtype = torch.device("cpu"), torch.float32
+    cache = random_cache(TINY, 2, 100, dtype, device)
+    step = Step(model(TINY, 8, dtype, device), Way(name="eager", kind="eager"), cache, 1, 50)
+    at: list[int] = []
+
+    def run(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        at.append(int(positions[0]))
+        return x
+
+    step.run = run
+    step.reset(n_steps)
+    for _ in range(1 + n_steps):  # as a GPU's clock wants it, the first goes untimed
+        step()
+    assert len(at) == 1 + n_steps
+    # The step at a position sees that many slots and its own.
+    assert sum(1 + position for position in at[1:]) / n_steps == 50.5
+
+
+def test_steps_without_so_many_positions_before_them_are_refused() -> None:
+    device, dtype = torch.device("cpu"), torch.float32
+    cache = random_cache(TINY, 2, 100, dtype, device)
+    step = Step(model(TINY, 8, dtype, device), Way(name="eager", kind="eager"), cache, 1, 9)
+    with pytest.raises(ValueError, match="16 steps do not lie around position 9"):
+        step.reset(16)
 
 
 def grown(batch: int, context: int, ms: float) -> dict[str, Any]:
