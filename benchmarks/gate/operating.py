@@ -172,12 +172,17 @@ def full_n(pool: Pool) -> int:
     return max(N, min(pool.n, planned(pool).n or pool.n))
 
 
-def tasks(path: Path, n_draws: int) -> list[Task]:
+def tasks(path: Path, n_draws: int, n_full: int | None = None) -> list[Task]:
     """List the operating points of one pool; losses that it does not have are left out.
 
     A judgement of several times as many utterances takes as much longer and is drawn less often.
+
+    Args:
+        path: The pool.
+        n_draws: Judgements of a point that a promise is about.
+        n_full: Utterances of the full judgement; None takes what is planned.
     """
-    pool, n = _pool(path), _full_n(path)
+    pool, n = _pool(path), n_full or _full_n(path)
     scaled = min(n_draws, max(1, 2 * n_draws * N // n))
     reach = pool.losses.max(axis=1)
     listed = []
@@ -229,13 +234,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pools", type=Path, required=True, help="folder of the pools")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--n", type=int, help="of the full judgement, instead of as planned; pools may hold fewer"
+    )
     parser.add_argument("--draws", type=int, default=1_000, help="judgements per point")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     paths = sorted(args.pools.glob("pool-*.jsonl.gz"))
     if not paths:
         parser.error(f"no pool in {args.pools}: run python -m benchmarks.gate.pool first")
-    listed = [task for path in paths for task in tasks(path, args.draws)]
+    listed = [task for path in paths for task in tasks(path, args.draws, args.n)]
     with multiprocessing.get_context("spawn").Pool(args.processes) as workers:
         points = workers.map(run, listed, chunksize=1)
     kept = promises(points)
