@@ -108,7 +108,8 @@ class Bench:
         self.report: dict[str, Any] = {
             **provenance(), "device": str(self.device), "config": str(self.config),
             "n_speech": self.n_speech, "dtype": str(self.dtype), "context": self.context,
-            "n_slots": self.n_slots, "n_steps": self.n_steps, "tuned": {}, "batches": {},
+            "n_slots": self.n_slots, "n_steps": self.n_steps, "arguments": sys.argv[1:],
+            "tuned": {}, "batches": {},
         }  # fmt: skip
         self.tunings: dict[str, Tuning] = {}
 
