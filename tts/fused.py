@@ -24,6 +24,7 @@ from tts.fused_weights import Weights as Weights
 if TYPE_CHECKING:
     from tts.kernels.decode_attention import Splits, Workspace
     from tts.kernels.linear import Tile
+    from tts.kernels.mma_rows import MmaTile
     from tts.kernels.products import DotTile, Parts
 
 Products = Literal["auto", "rows", "tiles", "library"]
@@ -53,7 +54,7 @@ class Cache(Protocol):
 class Tuning:
     """How each product and the attention are cut; None is chosen by the shapes."""
 
-    tiles: dict[str, Tile] = field(default_factory=dict)  # by qkv, out, gate_up, down
+    tiles: dict[str, Tile | MmaTile] = field(default_factory=dict)  # by qkv, out, gate_up, down
     dot_tiles: dict[str, DotTile] = field(default_factory=dict)  # the same, of "tiles"
     splits: Splits | None = None
 
@@ -95,7 +96,8 @@ class FusedStep:
         weights: As they are, or rounded here to 8 or 4 bits.
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
-        products: ``"rows"`` for our kernels of few rows (at most 4), ``"tiles"`` for those of many
+        products: ``"rows"`` for our kernels of few rows (at most 4, or 8 of 16 bits by weights as
+            they are), ``"tiles"`` for those of many
             (at most 256, of 16 bits), ``"library"`` for PyTorch's, or what was quickest of those
             that fit.
         tuning: How to cut the work.
@@ -176,15 +178,19 @@ class FusedStep:
             InapplicableError: Those that were asked for cannot take them.
         """
         from tts.kernels.linear import MAX_ROWS
+        from tts.kernels.mma_rows import MAX_ROWS as MAX_MMA_ROWS
         from tts.kernels.products import MAX_ROWS as MAX_TILED_ROWS
 
         if self.products == "library" and self.weights == "native":
             return "library"
-        if self.products in ("auto", "rows") and n_rows <= MAX_ROWS:
+        most = MAX_ROWS
+        if self.weights == "native" and self.dtype != torch.float32:
+            most = MAX_MMA_ROWS
+        if self.products in ("auto", "rows") and n_rows <= most:
             return "rows"
         if self.products == "rows" or self.weights != "native":
             raise InapplicableError(
-                "batch_size", n_rows, f"our matrix products take at most {MAX_ROWS} rows"
+                "batch_size", n_rows, f"our matrix products take at most {most} rows"
             )
         is_wanted = self.products == "tiles"
         if n_rows <= MAX_TILED_ROWS and (is_wanted or self.dtype == torch.bfloat16):

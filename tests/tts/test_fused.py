@@ -161,16 +161,19 @@ def test_tiles_are_cut_as_told(device: str) -> None:
 @pytest.mark.parametrize(
     ("dtype", "products", "n_rows", "way"),
     [
-        (torch.bfloat16, "auto", 4, "rows"),
-        (torch.bfloat16, "auto", 5, "tiles"),
+        (torch.bfloat16, "auto", 8, "rows"),
+        (torch.bfloat16, "auto", 9, "tiles"),
         (torch.bfloat16, "auto", 256, "tiles"),
         (torch.bfloat16, "auto", 257, "library"),
-        (torch.float16, "auto", 5, "library"),  # gains times the stream could overflow
+        (torch.float16, "auto", 8, "rows"),
+        (torch.float16, "auto", 9, "library"),  # gains times the stream could overflow
+        (torch.float32, "auto", 4, "rows"),
         (torch.float32, "auto", 5, "library"),
         (torch.float16, "tiles", 2, "tiles"),
         (torch.bfloat16, "library", 1, "library"),
         (torch.bfloat16, "tiles", 257, "our tiles take at most 256 rows"),
-        (torch.bfloat16, "rows", 5, "our matrix products take at most 4 rows"),
+        (torch.bfloat16, "rows", 9, "our matrix products take at most 8 rows"),
+        (torch.float32, "rows", 5, "our matrix products take at most 4 rows"),
     ],
 )
 def test_who_multiplies_follows_from_rows_and_precision(

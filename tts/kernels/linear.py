@@ -1,5 +1,7 @@
 """Matrix products for one to four rows, which read every weight once and do little else.
 
+Rows of 16 bits go to ``tts.kernels.mma_rows``, where that takes them.
+
 Each program holds a few output columns and all their inputs: its whole share of the weights is
 asked for before anything is waited for. Tensors have six axes, (lanes, warps, turns, rows,
 columns, inputs): eight lanes lie along 64 inputs and four along columns, warps lie along inputs,
@@ -24,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from tts.kernels.mma_rows import MmaTile, fits, multiply_mma
 from tts.kernels.weights import Int4Rows, Int8Rows, Weight
 
 MAX_ROWS = 4
@@ -303,12 +306,13 @@ def multiply(
     residual: Tensor | None = None,
     is_swiglu: bool = False,
     is_pdl: bool = False,
-    tile: Tile | None = None,
+    tile: Tile | MmaTile | None = None,
 ) -> Tensor:
     """Compute ``norm(x) W^T (+ residual)``, or ``silu(gate) * up`` of its two halves.
 
     Args:
-        x: Shape (rows, in), contiguous, at most ``MAX_ROWS`` rows.
+        x: Shape (rows, in), contiguous, at most ``MAX_ROWS`` rows, or those that
+            ``tts.kernels.mma_rows`` takes.
         weight: Shape (out, in), contiguous; for SwiGLU the gate's rows, then as many for up.
         y: Written and returned, shape (rows, out), or (rows, out / 2) for SwiGLU; contiguous; may
             be the residual itself.
@@ -317,8 +321,16 @@ def multiply(
         residual: Added to the product, shaped as y.
         is_swiglu: Whether the weight is a gate's above an up projection's.
         is_pdl: Whether to start while the kernel before still runs; needs compute capability 9.0.
-        tile: How to cut it.
+        tile: How to cut it, and with that on which cores.
+
+    Raises:
+        ValueError: A tile of tensor cores for what they do not take.
     """
+    if isinstance(tile, MmaTile) or (tile is None and fits(x, weight, norm)):
+        return multiply_mma(
+            x, weight, y, norm=norm, eps=eps, residual=residual, is_swiglu=is_swiglu,
+            is_pdl=is_pdl, tile=tile,
+        )  # fmt: skip
     n_rows, n_in = x.shape
     n_out = weight.shape[0] // 2 if is_swiglu else weight.shape[0]
     tile = tile or choose_tile(weight)
