@@ -30,6 +30,7 @@ from torch import Tensor
 from benchmarks.decoder.products import candidates, roles
 from benchmarks.decoder.timing import attempt, milliseconds
 from benchmarks.decoder.ways import (
+    FEW_PRODUCTS,
     FEW_ROWS,
     MANY_ROWS,
     N_SPEECH,
@@ -48,17 +49,15 @@ from tts.fused import FusedStep, Tuning
 from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
-MAX_FEW_ROWS = 4
+MAX_FEW_ROWS, MAX_MMA_ROWS = 4, 8
 N_DOT_TILES = 2  # tried a product
 TUNED_SHARE, N_TUNED_STEPS = 0.5, 16  # of the time; per timing
 ROLES = ("gate_up", "down", "qkv", "out")
-# Columns per thread, warps per program, registers; down has four times the inputs.
-TILES = ((2, 2, 255), (2, 4, 128), (4, 4, 255), (4, 2, 255), (2, 8, 80))
-DOWN_TILES = ((2, 8, 128), (1, 8, 128), (4, 8, 255), (2, 16, 128))
-INT4_TILES = ((1, 4, 255), (1, 8, 128), (2, 8, 255))
-INT4_DOWN_TILES = ((1, 8, 255), (2, 16, 128))
+# Blocks of eight columns, warps per program, registers; down has four times the inputs.
+TILES = ((2, 4, 255), (2, 8, 128), (1, 4, 128), (4, 8, 255), (1, 2, 255))
+DOWN_TILES = ((1, 8, 255), (1, 4, 255), (1, 8, 96), (1, 16, 128))
 # Splits, fewest slots of a program, slots at a time, warps.
-SPLITS = ((4, 64, 64, 4), (8, 32, 64, 4), (2, 64, 128, 8), (1, 64, 128, 8), (4, 32, 32, 4))
+SPLITS = ((4, 64, 64, 4), (8, 32, 64, 4), (4, 64, 128, 8), (8, 32, 32, 2), (8, 32, 32, 1))
 MANY_SPLITS = (
     (1, 64, 64, 4), (1, 64, 32, 4), (1, 64, 32, 2), (1, 64, 32, 1), (1, 64, 16, 2), (1, 64, 16, 1),
     (2, 64, 64, 4), (2, 64, 32, 1), (2, 64, 16, 1),
@@ -318,7 +317,9 @@ def _tuning_key(way: Way, batch: int) -> str:
 
 
 def _ways(n_rows: int) -> Sequence[Way]:
-    return FEW_ROWS if n_rows <= MAX_FEW_ROWS else MANY_ROWS
+    if n_rows <= MAX_FEW_ROWS:
+        return FEW_ROWS
+    return MANY_ROWS if n_rows > MAX_MMA_ROWS else (FEW_PRODUCTS, *MANY_ROWS)
 
 
 def _fused(n_rows: int) -> list[Way]:
@@ -336,11 +337,10 @@ def _changes(way: Way, n_rows: int) -> list[dict[str, Any]]:
                 for is_prefetched in (False, True)
             ]
         return changes
-    short, long = (INT4_TILES, INT4_DOWN_TILES) if way.weights == "int4" else (TILES, DOWN_TILES)
     tiles = [
         {"role": role, "tile": tile}
         for role in ROLES
-        for tile in (long if role == "down" else short)
+        for tile in (DOWN_TILES if role == "down" else TILES)
     ]
     return tiles + ([{"splits": s} for s in SPLITS] if way.weights == "native" else [])
 
@@ -354,7 +354,7 @@ def _changed(
     dot_tile: dict[str, int] | None = None,
 ) -> Tuning:
     from tts.kernels.decode_attention import Splits
-    from tts.kernels.linear import Tile
+    from tts.kernels.mma_rows import MmaTile
     from tts.kernels.products import DotTile
 
     if role is not None and dot_tile is not None:
@@ -362,7 +362,7 @@ def _changed(
     elif role is not None:
         changed = {
             **tuning.tiles,
-            role: Tile(n_columns=tile[0], n_warps=tile[1], max_registers=tile[2]),
+            role: MmaTile(n_blocks=tile[0], n_warps=tile[1], max_registers=tile[2]),
         }
         tuning = replace(tuning, tiles=changed)
     if splits is not None:

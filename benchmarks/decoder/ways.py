@@ -61,6 +61,7 @@ FEW_ROWS = (
     Way(name="compile", kind="compile"),
     Way(name="compile, split-K", kind="compile+split_k"),
 )
+FEW_PRODUCTS = Way(name="fused, products of few rows", products="rows")
 MANY_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="fused, own products", products="tiles"),
