@@ -204,7 +204,7 @@ _QUICKEST = {
     64: _tiles(
         DotTile(block_n=32, n_stages=8),
         DotTile(block_n=64, n_stages=8, n_splits=8),
-        DotTile(block_n=64, n_stages=8, is_prefetched=True),
+        DotTile(block_n=32, n_stages=8),
         DotTile(block_n=16, block_k=128, n_stages=5, is_prefetched=True),
     ),
     128: _tiles(
