@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def provenance() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def command_line() -> list[str]:
+    """Return the command line's arguments, of a whole path its last part: machines differ."""
+    return [Path(text).name if text.startswith("/") else text for text in sys.argv[1:]]
 
 
 def _commit() -> str:

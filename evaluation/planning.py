@@ -165,6 +165,9 @@ def _smallest_n(
     if config.max_bad_rate > 0:
         low = max(low, required_n_for_excess(0, 0, config.max_bad_rate, config.tail_confidence))
 
+    if low > MOST:
+        return None
+
     def is_enough(n: int) -> bool:
         return joint_power(n, sigma_pct, own_ruin, config) >= PLANNED_POWER
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.errors import InfrastructureError
+from search.sections import ConfirmConfig
 
 ARMING = "arming.json"
+CONFIRMATION = "confirmation.json"
 
 
 def read_arming(folder: Path) -> dict[str, Any] | None:
@@ -54,3 +57,22 @@ def why_nothing_passes(arming: Mapping[str, Any] | None, n: int) -> str:
         "leave out a canary that is no damage to this voice (arming.canaries), and run it as "
         "another study"
     )
+
+
+def planned(confirm: ConfirmConfig, folder: Path) -> ConfirmConfig:
+    """Return a confirmation with the utterances that it really takes, where ``auto`` asks for it.
+
+    All that only read a study must ask for as many as the sweep does.
+
+    Raises:
+        InfrastructureError: What the sweep kept is damaged.
+    """
+    path = folder / CONFIRMATION
+    if not confirm.auto or not path.exists():
+        return confirm
+    try:
+        return replace(confirm, n=int(json.loads(path.read_text(encoding="utf-8"))["n"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfrastructureError(
+            f"cannot read {path}: {error}; remove it and run the same command again"
+        ) from error

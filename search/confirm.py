@@ -8,16 +8,17 @@ sitting that is cut short repeats neither what was spoken nor a turn.
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from evaluation.planning import MOST
-from search.armed import read_arming
+from search.armed import CONFIRMATION, read_arming
 from search.events import ConfirmStarted, Notice
 from search.prompts import PromptSet, confirm_prompts, spoken_again
-from search.record import TrialRecord
+from search.record import TrialRecord, write_atomically
 from search.reference import Reference, load_reference
 from search.runner import Runner
 from search.space import Candidate
@@ -60,7 +61,7 @@ class Confirmer:
             contenders: Best first.
             unarmed: Why the gate lets nothing pass, or "".
         """
-        if self.confirm.auto:
+        if self.confirm.auto and contenders and not unarmed:
             self.plan()
         self.runner.folder.spend_on("confirm")
         try:
@@ -70,12 +71,14 @@ class Confirmer:
 
     def plan(self) -> None:
         """Take as many utterances as the arming planned; say what they are short of."""
-        known = read_arming(self.runner.folder.path)
+        folder = self.runner.folder.path
+        known = read_arming(folder) if self.config.arming.enabled else None
         plan = (known["arming"].get("plan") or {}) if known else {}
         wanted = MOST if plan and plan["n"] is None else int(plan.get("n", 0))
         self.prompts = confirm_prompts(self.config, wanted)
         n = len(self.prompts.utterances)
         self.confirm = replace(self.confirm, n=n)
+        write_atomically(folder / CONFIRMATION, json.dumps({"n": n}))
         if not plan:
             self.tell(f"nothing was planned by an arming, so the confirmation takes n={n}")
         elif wanted > n:

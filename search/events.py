@@ -25,6 +25,7 @@ class SweepStarted:
         spent_s: Of that, spent in earlier sittings.
         known: Records found on disk: some when it resumes.
         confirm_n: Utterances of the confirmation that follows; 0 where there is none.
+        is_least: Whether it takes more of them where the gate's arming plans more.
         confirm_s: Time for it, or None for as long as it takes.
     """
 
@@ -36,6 +37,7 @@ class SweepStarted:
     spent_s: float
     known: tuple[TrialRecord, ...] = ()
     confirm_n: int = 0
+    is_least: bool = False
     confirm_s: float | None = None
 
 

@@ -109,7 +109,8 @@ def _then(event: SweepStarted) -> str:
     if not event.confirm_n:
         return ", no confirmation (nothing can be exported)"
     limit = "" if event.confirm_s is None else f", {_minutes(event.confirm_s)}"
-    return f", then the confirmation on {event.confirm_n} unseen utterances{limit}"
+    n = f"at least {event.confirm_n}" if event.is_least else str(event.confirm_n)
+    return f", then the confirmation on {n} unseen utterances{limit}"
 
 
 def _minutes(seconds: float) -> str:

@@ -15,7 +15,7 @@ from evaluation.gate import check_baseline
 from evaluation.judge import Judge
 from evaluation.recogniser import doubt
 from search import ranking
-from search.armed import read_arming, why_nothing_passes
+from search.armed import planned, read_arming, why_nothing_passes
 from search.arming import Armer
 from search.config import SweepConfig
 from search.confirm import Confirmer
@@ -128,6 +128,7 @@ class Sweep:
                 spent_s=self.runner.folder.accounts()["search"],
                 known=tuple(self.runner.records),
                 confirm_n=self.config.confirm.n,
+                is_least=self.config.confirm.auto,
                 confirm_s=self.config.confirm.seconds,
             )
         )
@@ -157,8 +158,9 @@ class Sweep:
             interrupted = True
             arming = arming or self.kept_arming()
             unarmed = why_nothing_passes(arming, self.config.prompts.n)
+            confirm = planned(self.config.confirm, self.runner.folder.path)
             standing = best_standing(
-                self.config.objectives, self.runner.records, baseline, self.config.confirm, unarmed
+                self.config.objectives, self.runner.records, baseline, confirm, unarmed
             )
         return SweepResult(
             study=self.config.study,

@@ -1,9 +1,9 @@
 """One decode step of a decoder in five kernels a layer, each as wide as the GPU.
 
 norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
-and SwiGLU | down and residual. One to four rows are multiplied by our kernels for few rows, up to
-256 on tensor cores by our tiles; beyond those, and where asked, a library makes the products and
-three small kernels stand between them.
+and SwiGLU | down and residual. One to four rows, eight of bfloat16, are multiplied by our kernels
+for few rows, up to 256 on tensor cores by our tiles; beyond those, and where asked, a library makes
+the products and three small kernels stand between them.
 """
 
 from __future__ import annotations
@@ -96,10 +96,9 @@ class FusedStep:
         weights: As they are, or rounded here to 8 or 4 bits.
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
-        products: ``"rows"`` for our kernels of few rows (at most 4, or 8 of 16 bits by weights as
-            they are), ``"tiles"`` for those of many
-            (at most 256, of 16 bits), ``"library"`` for PyTorch's, or what was quickest of those
-            that fit.
+        products: ``"rows"`` for our kernels of few rows (at most 4, or 8 of bfloat16 by weights as
+            they are), ``"tiles"`` for those of many (at most 256, of 16 bits), ``"library"`` for
+            PyTorch's, or what was quickest of those that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -135,6 +134,7 @@ class FusedStep:
         ]
         self.norm = decoder.norm.weight.detach()
         self.applied = 0 if weights == "native" else 4 * len(self.layers)
+        self._are_for_tensor_cores = _are_for_tensor_cores(self.layers, self.dtype)
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
         self._buffers: dict[tuple[int, int], _Buffers] = {}
 
@@ -183,9 +183,7 @@ class FusedStep:
 
         if self.products == "library" and self.weights == "native":
             return "library"
-        most = MAX_ROWS
-        if self.weights == "native" and self.dtype != torch.float32:
-            most = MAX_MMA_ROWS
+        most = MAX_MMA_ROWS if self._are_for_tensor_cores else MAX_ROWS
         if self.products in ("auto", "rows") and n_rows <= most:
             return "rows"
         if self.products == "rows" or self.weights != "native":
@@ -355,6 +353,15 @@ class FusedStep:
             return torch.empty(shape, dtype=torch.float32, device=self.device)
 
         return _Cuts(tiles=tiles, parts=parts, after_out=squares("out"), after_down=squares("down"))
+
+
+def _are_for_tensor_cores(layers: Sequence[LayerWeights], dtype: torch.dtype) -> bool:
+    """Say whether tensor cores multiply few rows by all of these, normalised ones too."""
+    from tts.kernels.mma_rows import takes
+
+    matrices = [w for layer in layers for w in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    is_native = all(isinstance(w, Tensor) for w in matrices)
+    return is_native and dtype == torch.bfloat16 and all(takes(w, dtype) for w in matrices)
 
 
 def _n_slots(layer: Any) -> int:  # noqa: ANN401 - a Layer, whose block table is optional

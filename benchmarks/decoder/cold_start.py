@@ -136,6 +136,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         from benchmarks.decoder.timing import Report
+        from benchmarks.provenance import command_line
 
         self.args, self.lock = args, Lock()
         wanted = args.only.split(";") if args.only else list(MODES[args.device])
@@ -154,7 +155,7 @@ class Bench:
             for names, n in ((self.alone, 1), (self.together, args.processes)) for name in names
         }  # fmt: skip
         self.report = Report(args.out, args.seconds, {
-            "device": args.device, "threads": args.threads, "arguments": sys.argv[1:],
+            "device": args.device, "threads": args.threads, "arguments": command_line(),
             "first_of_all": None, "modes": self.found,
         })  # fmt: skip
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.decoder.timing import Report, Sample, Samples, column, interleave
+from benchmarks.provenance import command_line
 from tts import attention, compilation, precision
 from tts.attention import only
 from tts.build import build
@@ -229,7 +230,7 @@ class Bench:
         options, lengths = options_of(args), [row.cap for row in self.rows]
         self.report = Report(args.out, args.seconds, {
             "scale": args.scale, "options": options.to_mapping(), "n_rows": args.rows,
-            "n_requests": len(self.rows), "min_free": args.min_free, "arguments": sys.argv[1:],
+            "n_requests": len(self.rows), "min_free": args.min_free, "arguments": command_line(),
             "lengths": {
                 "median": median(lengths), "mean": mean(lengths), "max": max(lengths),
                 "sigma": args.sigma,

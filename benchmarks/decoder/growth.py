@@ -13,7 +13,6 @@ both measured in the same run. Compiled steps, one compilation a shape, come las
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +34,7 @@ from benchmarks.decoder.timing import (
     synchronise,
 )
 from benchmarks.decoder.ways import N_SPEECH, T3, TINY, Step, Way, model, random_cache, read_bytes
+from benchmarks.provenance import command_line
 from evaluation.roofline import Roofline, measure_copy, measure_product
 from tts.costs import decoder_flops, linear_parameters
 from tts.decoder import Decoder, DecoderConfig
@@ -68,7 +68,7 @@ class Bench:
         self.report = Report(args.out, args.seconds, {
             "device": str(self.device), "config": str(self.config), "n_speech": self.n_speech,
             "dtype": str(self.dtype), "lanes_per_sequence": 2, "n_steps": self.n_steps,
-            "arguments": sys.argv[1:], "ceilings": {}, "points": self.points,
+            "arguments": command_line(), "ceilings": {}, "points": self.points,
         })  # fmt: skip
 
     @torch.inference_mode()

@@ -57,6 +57,7 @@ from benchmarks.decoder.ways import (
     model,
     random_cache,
 )
+from benchmarks.provenance import command_line
 from evaluation.roofline import measure_copy, measure_product
 from tts import compilation
 from tts.kv_cache import StaticCache
@@ -85,7 +86,7 @@ class Bench:
             "device": str(self.device), "config": str(self.config), "n_speech": self.n_speech,
             "dtype": str(self.dtype), "n_context": self.context, "n_slots": self.n_slots,
             "n_steps": self.n_steps, "packages": {name: version(name) for name in PACKAGES},
-            "arguments": sys.argv[1:], "ways": self.rows,
+            "arguments": command_line(), "ways": self.rows,
         })  # fmt: skip
 
     def run(self) -> bool:

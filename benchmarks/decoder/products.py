@@ -28,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.decoder.timing import Report, attempt, free, milliseconds
 from benchmarks.decoder.ways import T3, TINY
+from benchmarks.provenance import command_line
 from tts.decoder import DecoderConfig
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class Bench:
         self.ways = WAYS[:1] if args.tiny else WAYS
         self.found: dict[str, Any] = {}
         self.report = Report(args.out, args.seconds, {
-            "device": str(self.device), "dtype": "torch.bfloat16", "arguments": sys.argv[1:],
+            "device": str(self.device), "dtype": "torch.bfloat16", "arguments": command_line(),
             "products": self.found,
         })  # fmt: skip
 

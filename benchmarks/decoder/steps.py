@@ -43,7 +43,7 @@ from benchmarks.decoder.ways import (
     read_bytes,
     twin,
 )
-from benchmarks.provenance import provenance
+from benchmarks.provenance import command_line, provenance
 from tts.decoder import Decoder
 from tts.fused import FusedStep, Tuning
 from tts.kv_cache import StaticCache, causal_mask
@@ -107,7 +107,7 @@ class Bench:
         self.report: dict[str, Any] = {
             **provenance(), "device": str(self.device), "config": str(self.config),
             "n_speech": self.n_speech, "dtype": str(self.dtype), "context": self.context,
-            "n_slots": self.n_slots, "n_steps": self.n_steps, "arguments": sys.argv[1:],
+            "n_slots": self.n_slots, "n_steps": self.n_steps, "arguments": command_line(),
             "tuned": {}, "batches": {},
         }  # fmt: skip
         self.tunings: dict[str, Tuning] = {}

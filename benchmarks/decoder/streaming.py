@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.decoder.timing import Report, attempt, free, summary
+from benchmarks.provenance import command_line
 from tts.build import build
 from tts.options import Options
 from tts.types import Samples, Synthesizer, Utterance
@@ -113,7 +114,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.found = args, dict[str, dict[str, Any]]()
         self.report = Report(args.out, args.seconds, {
-            "device": args.device, "arguments": sys.argv[1:], "ways": self.found,
+            "device": args.device, "arguments": command_line(), "ways": self.found,
         })  # fmt: skip
 
     def run(self) -> bool:

@@ -16,7 +16,6 @@ after batch; with continuous batching they are all handed over at once.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +40,7 @@ from benchmarks.decoder.timing import (
     synchronise,
 )
 from benchmarks.decoder.voice_ways import BASELINE, combination, continuous, unguided, ways
+from benchmarks.provenance import command_line
 from tts.build import build
 from tts.device import probe
 from tts.options import Options
@@ -64,7 +64,7 @@ class Bench:
         self.rates: list[dict[str, Any]] = []
         self.report = Report(args.out, args.seconds, {
             "device": self.caps.name, "threads": torch.get_num_threads(), "text": TEXT,
-            "n_characters": len(TEXT), "arguments": sys.argv[1:], "latency": self.found,
+            "n_characters": len(TEXT), "arguments": command_line(), "latency": self.found,
             "throughput": self.rates,
         })  # fmt: skip
         self.built: dict[str, Built] = {}

@@ -92,7 +92,7 @@ def load_config_of(root: Path, study: str) -> Mapping[str, Any]:
 
 def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResult:
     from search import ranking
-    from search.armed import read_arming, why_nothing_passes
+    from search.armed import planned, read_arming, why_nothing_passes
     from search.sections import ConfirmConfig
     from search.standing import best_standing
 
@@ -109,6 +109,7 @@ def _result(root: Path, study: str, records: Sequence[TrialRecord]) -> SweepResu
     kept = read_arming(root / study)
     arming = kept["arming"] if kept else None
     unarmed = why_nothing_passes(arming, config["prompts"]["n"])
+    confirm = planned(confirm, root / study)
     standing = best_standing(objectives, records, baseline, confirm, unarmed)
     return SweepResult(
         study=study,

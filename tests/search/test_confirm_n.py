@@ -180,3 +180,21 @@ def test_another_confirmation_is_told_without_another_arming(
     assert first is not None
     assert again == dataclasses.replace(first, n_final=128)
     assert kept["arming"]["n_final"] == 128
+
+
+def test_who_only_reads_a_study_asks_for_as_many_as_the_sweep_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.armed import CONFIRMATION
+    from search.armed import planned as asked
+    from search.errors import InfrastructureError
+    from search.sections import ConfirmConfig
+
+    auto, fixed = ConfirmConfig(auto=True), ConfirmConfig(n=128)
+    assert asked(auto, tmp_path).n == 128  # nothing was planned yet
+    hear(tmp_path, monkeypatch, {**PLAN, "n": 400})
+    assert asked(auto, tmp_path).n == 400
+    assert asked(fixed, tmp_path).n == 128
+    (tmp_path / CONFIRMATION).write_text("{}")
+    with pytest.raises(InfrastructureError, match=r"confirmation\.json"):
+        asked(auto, tmp_path)

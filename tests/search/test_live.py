@@ -147,6 +147,7 @@ def test_the_confirmation_has_a_time_of_its_own() -> None:
     [
         ({"confirm_n": 0}, "no confirmation (nothing can be exported)"),
         ({"confirm_n": 32, "confirm_s": 60.0}, "32 unseen utterances, about 60 s"),
+        ({"is_least": True}, "on at least 128 unseen utterances"),
         ({"seconds": None}, "at most 40 trials, then the confirmation"),
     ],
 )

@@ -165,8 +165,8 @@ def test_tiles_are_cut_as_told(device: str) -> None:
         (torch.bfloat16, "auto", 9, "tiles"),
         (torch.bfloat16, "auto", 256, "tiles"),
         (torch.bfloat16, "auto", 257, "library"),
-        (torch.float16, "auto", 8, "rows"),
-        (torch.float16, "auto", 9, "library"),  # gains times the stream could overflow
+        (torch.float16, "auto", 4, "rows"),
+        (torch.float16, "auto", 5, "library"),  # gains times the stream could overflow
         (torch.float32, "auto", 4, "rows"),
         (torch.float32, "auto", 5, "library"),
         (torch.float16, "tiles", 2, "tiles"),
@@ -207,7 +207,7 @@ def test_many_heads_of_64_look_at_few_slots_at_a_time(
 
     found = choose_splits(n_heads, 1024, head_dim)
     assert (found.block, found.n_warps) == (block, n_warps)
-    if n_heads == 1024:  # of many slots, 64 at a time by four warps were quicker
+    if n_heads >= 1024:  # of many slots, 64 at a time by four warps were quicker
         longer = choose_splits(n_heads, 2048, head_dim)
         assert (longer.block, longer.n_warps) == (64, 4)
     assert found.n_splits == (8 if n_heads == 32 else 1)

@@ -56,6 +56,7 @@ def test_products_agree_with_float64(
     from tts.kernels.mma_rows import MmaTile, multiply_mma
 
     n_rows, n_out, n_in, has_norm, has_residual, is_swiglu, n_blocks, n_warps = case
+    has_norm = has_norm and dtype == torch.bfloat16  # of float16 it is refused
     x = randn(n_rows, n_in, device=device, dtype=dtype)
     w = randn(n_out * (2 if is_swiglu else 1), n_in, device=device, dtype=dtype, seed=1)
     weight, exact = weight_of(kind, w)
@@ -109,6 +110,12 @@ def test_what_tensor_cores_do_not_take_is_refused_or_multiplied_otherwise(device
     half = x.to(torch.float16)
     assert not fits(half, to_int4(w.to(torch.float16), 64))
     assert not fits(half, w.to(torch.bfloat16))
+    assert fits(half, w.to(torch.float16))
+    assert not fits(half, w.to(torch.float16), torch.ones_like(half[0]))  # gains may overflow
+    wide = half.to(torch.bfloat16)
+    assert fits(wide, w.to(torch.bfloat16), torch.ones_like(wide[0]))
+    assert not fits(wide, w.to(torch.bfloat16), torch.ones_like(x[0]))
+    assert not fits(wide, w.to(torch.bfloat16), None, y)
     # Its 16 bytes would begin in the middle of others.
     shifted = torch.zeros(129, device=device, dtype=torch.float16)[1:].view(2, 64)
     assert not fits(shifted, w.to(torch.float16))

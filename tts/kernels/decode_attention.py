@@ -143,7 +143,7 @@ def choose_splits(n_heads: int, n_slots: int, head_dim: int, n_units: int = 132)
     """Cut so that about two programs fall to each multiprocessor, where the cache is that long.
 
     Many heads of 64, a program each, look at fewer slots at a time: as was quickest on an H200 at
-    1,024 of them with as many slots, and at 4,096 (benchmarks/decoder/NOTES.md).
+    1,024 and 4,096 of them with 1,024 slots (benchmarks/decoder/NOTES.md).
 
     Args:
         n_heads: Rows times heads.
@@ -154,7 +154,7 @@ def choose_splits(n_heads: int, n_slots: int, head_dim: int, n_units: int = 132)
     wanted = max(1, min(2 * n_units // max(n_heads, 1), n_slots // 64, 64))
     n_splits = 1 << (wanted.bit_length() - 1)
     is_short = n_slots <= 1024
-    if head_dim == 64 and (n_heads >= 2048 or (n_heads > 1000 and is_short)):
+    if head_dim == 64 and n_heads > 1000 and is_short:
         n_warps = 1 if n_heads < 2048 else 4
         return Splits(n_splits=n_splits, block=32, n_warps=n_warps)
     return Splits(n_splits=n_splits)

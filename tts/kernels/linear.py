@@ -1,6 +1,6 @@
 """Matrix products for one to four rows, which read every weight once and do little else.
 
-Rows of 16 bits go to ``tts.kernels.mma_rows``, where that takes them.
+Up to eight rows of 16 bits go to ``tts.kernels.mma_rows``, where that takes them.
 
 Each program holds a few output columns and all their inputs: its whole share of the weights is
 asked for before anything is waited for. Tensors have six axes, (lanes, warps, turns, rows,
@@ -326,7 +326,7 @@ def multiply(
     Raises:
         ValueError: A tile of tensor cores for what they do not take.
     """
-    if isinstance(tile, MmaTile) or (tile is None and fits(x, weight, norm)):
+    if isinstance(tile, MmaTile) or (tile is None and fits(x, weight, norm, y, residual)):
         return multiply_mma(
             x, weight, y, norm=norm, eps=eps, residual=residual, is_swiglu=is_swiglu,
             is_pdl=is_pdl, tile=tile,

@@ -379,24 +379,39 @@ def mma_rows_kernel(
     tl.store(y + at_y, _word(even, odd, IS_BF16), mask=live_y)
 
 
-def fits(x: Tensor, weight: Weight, norm: Tensor | None = None) -> bool:
-    """Say whether the kernel takes this product.
+def takes(weight: Weight, dtype: torch.dtype) -> bool:
+    """Say whether rows of this type are multiplied by this weight, in whole vectors of 16 bytes.
 
-    That is rows and gains of 16 bits, and weights of as many or in codes, in whole vectors of 16
-    bytes: which numbers a thread holds follows from that.
+    Which numbers a thread holds follows from the vectors. Codes become bfloat16 by an instruction
+    of compute capability 9.0.
     """
     n_out, n_in = weight.shape
     words = weight if isinstance(weight, Tensor) else weight.words
-    tensors = [x, words] if norm is None else [x, words, norm]
-    if x.dtype not in (torch.bfloat16, torch.float16) or len(x) > MAX_ROWS or n_out % 4:
-        return False
-    if torch.version.hip is not None or any(t.data_ptr() % VECTOR_BYTES for t in tensors):
+    is_aligned = words.data_ptr() % VECTOR_BYTES == 0 and n_out % 4 == 0
+    if dtype not in (torch.bfloat16, torch.float16) or torch.version.hip is not None:
         return False
     if isinstance(weight, Tensor):
-        return weight.dtype == x.dtype and n_in % 8 == 0
+        return is_aligned and weight.dtype == dtype and n_in % 8 == 0
+    if dtype == torch.bfloat16 and words.is_cuda:
+        is_aligned &= torch.cuda.get_device_capability(words.device) >= (9, 0)
     if isinstance(weight, Int4Rows):
-        return weight.group == GROUP and n_in % GROUP == 0
-    return n_in % 16 == 0
+        return is_aligned and weight.group == GROUP and n_in % GROUP == 0
+    return is_aligned and n_in % 16 == 0
+
+
+def fits(x: Tensor, weight: Weight, norm: Tensor | None = None, *others: Tensor | None) -> bool:
+    """Say whether the kernel takes this product; ``others`` are what it writes and adds.
+
+    Rows times gains are rounded before they are scaled: float16 could overflow where a norm would
+    not, so its norms are left to ``tts.kernels.linear``.
+    """
+    beside = [t for t in (x, norm, *others) if t is not None]
+    return (
+        len(x) <= MAX_ROWS
+        and takes(weight, x.dtype)
+        and (norm is None or x.dtype == torch.bfloat16)
+        and all(t.dtype == x.dtype and t.data_ptr() % VECTOR_BYTES == 0 for t in beside)
+    )
 
 
 def multiply_mma(
@@ -416,10 +431,11 @@ def multiply_mma(
     Raises:
         ValueError: What ``fits`` says no to.
     """
-    if not fits(x, weight, norm):
+    if not fits(x, weight, norm, y, residual):
         raise ValueError(
             f"tensor cores multiply at most {MAX_ROWS} rows of 16 bits, by weights of as many or "
-            f"by codes in groups of {GROUP}: not {len(x)} of {x.dtype} by {tuple(weight.shape)}"
+            f"by codes in groups of {GROUP}, normalised in bfloat16 only: not {len(x)} of "
+            f"{x.dtype} by {tuple(weight.shape)}"
         )
     n_rows, n_in = x.shape
     n_out = weight.shape[0] // 2 if is_swiglu else weight.shape[0]
