@@ -175,7 +175,10 @@ def test_a_broken_candidate_is_rejected_unheard_and_a_whole_one_is_heard(tmp_pat
     assert "KL 4.17 nats" in broken.verdict.reasons[0]
     assert "(limit " in broken.verdict.reasons[0]
     assert broken.collected.metrics["latency_p50_s"] > 0  # it is timed first: a loser's screen
-    assert list(broken.collected.phases) == ["load", "compile", "measure", "fidelity"]
+    # It may have begun to speak before it was stopped, and nobody listened.
+    phases = list(broken.collected.phases)
+    assert phases[:4] == ["load", "compile", "measure", "fidelity"]
+    assert set(phases[4:]) <= {"render", "synthesize"}
     assert not list((tmp_path / "broken").glob("audio/*.wav"))
 
     unaware = run(tmp_path / "unaware", fakes.BABBLE, replace(reference, fidelity=None))
