@@ -35,7 +35,7 @@ from evaluation.scores import UtteranceScores
 
 PROMPTS = Path("configs/prompts/english.tsv")
 N_PROMPTS = 148
-SIZES = {"embedded": (296, 2)}
+SIZES = {"embedded": (296, 3)}
 """Prompts and turns of a voice of which 148 pairs do not show how often it ruins one by itself."""
 SEEDS = (1_000, 2_000)
 """Where the seeds of both sides start; they count on over all turns."""
