@@ -1,5 +1,6 @@
 """The fused step is the decoder: in Triton's interpreter here, in machine code on a GPU."""
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -280,6 +281,40 @@ def test_a_head_that_is_no_power_of_two_is_refused(device: str) -> None:
         FusedStep(decoder.to(device))
 
 
+CAPTURED = DecoderConfig(
+    n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True
+)
+
+
+def three_steps(
+    decoder: Decoder, x: Tensor, step: FusedStep
+) -> tuple[Callable[[], list[Tensor]], list[Tensor]]:
+    """What a captured step gives at positions 9 to 11, to be asked again; what the decoder does."""
+    cache, other = caches("static", decoder.config, x)
+    slots = torch.arange(9, device=x.device).expand(len(x), -1)
+    positions = torch.full((len(x), 1), 8, device=x.device)
+    new, expected = x[:, 9:10].clone(), []
+    with torch.inference_mode():
+        for c in (cache, other):
+            decoder(x[:, :9], slots, None, c)
+
+        def advance() -> Tensor:
+            positions.add_(1)
+            return step(new, positions, cache)
+
+        graph = StepGraph(advance, x.device)
+        for at in (9, 10, 11):
+            position = torch.full((len(x), 1), at, device=x.device)
+            expected.append(decoder(new, position, causal_mask(position, N_SLOTS), other))
+
+    @torch.inference_mode()
+    def replay() -> list[Tensor]:
+        positions.fill_(8)
+        return [graph().clone() for _ in expected]
+
+    return replay, expected
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("weights", ["native", "int8", "int4"])
@@ -289,30 +324,11 @@ def test_a_captured_step_in_16_bits_is_near_the_decoder(
 ) -> None:
     if pdl and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("kernels start early from compute capability 9.0")
-    config = DecoderConfig(
-        n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True
-    )
-    decoder, x = make(config, "cuda", dtype)
-    cache, other = caches("static", config, x)
-    slots = torch.arange(9, device="cuda").expand(3, -1)
-    positions = torch.full((3, 1), 8, device="cuda")
-    new, step = x[:, 9:10].clone(), FusedStep(decoder, weights=weights, pdl=pdl)
-    with torch.inference_mode():
-        for c in (cache, other):
-            decoder(x[:, :9], slots, None, c)
-
-        def advance() -> Tensor:
-            positions.add_(1)
-            return step(new, positions, cache)
-
-        graph = StepGraph(advance, torch.device("cuda"))
-        tolerance = {"native": 0.02, "int8": 0.05, "int4": 0.6}[weights]
-        positions.fill_(8)
-        for at in (9, 10, 11):
-            found = graph()
-            position = torch.full((3, 1), at, device="cuda")
-            expected = decoder(new, position, causal_mask(position, N_SLOTS), other)
-            assert_close(found, expected.double(), tolerance)
+    decoder, x = make(CAPTURED, "cuda", dtype)
+    replay, expected = three_steps(decoder, x, FusedStep(decoder, weights=weights, pdl=pdl))
+    tolerance = {"native": 0.02, "int8": 0.05, "int4": 0.6}[weights]
+    for mine, theirs in zip(replay(), expected, strict=True):
+        assert_close(mine, theirs.double(), tolerance)
 
 
 @pytest.mark.gpu
@@ -324,30 +340,10 @@ def test_a_captured_step_of_many_rows_is_near_the_decoder(
 ) -> None:
     if pdl and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("kernels start early from compute capability 9.0")
-    config = DecoderConfig(
-        n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True
-    )
-    decoder, x = make(config, "cuda", dtype)
+    decoder, x = make(CAPTURED, "cuda", dtype)
     x = torch.randn(n_rows, 12, 256, generator=torch.Generator().manual_seed(1)).to(x)
-    cache, other = caches("static", config, x)
-    slots = torch.arange(9, device="cuda").expand(n_rows, -1)
-    positions = torch.full((n_rows, 1), 8, device="cuda")
-    new, step = x[:, 9:10].clone(), FusedStep(decoder, products="tiles", pdl=pdl)
-    with torch.inference_mode():
-        for c in (cache, other):
-            decoder(x[:, :9], slots, None, c)
-
-        def advance() -> Tensor:
-            positions.add_(1)
-            return step(new, positions, cache)
-
-        graph = StepGraph(advance, torch.device("cuda"))
-        positions.fill_(8)
-        for at in (9, 10, 11):
-            found = graph().clone()
-            position = torch.full((n_rows, 1), at, device="cuda")
-            expected = decoder(new, position, causal_mask(position, N_SLOTS), other)
-            assert_close(found, expected.double(), 0.02)
-        positions.fill_(8)  # the same step again gives the same bits
-        again = [graph().clone() for _ in range(3)]
-        assert again[2].equal(found)
+    replay, expected = three_steps(decoder, x, FusedStep(decoder, products="tiles", pdl=pdl))
+    found = replay()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert_close(mine, theirs.double(), 0.02)
+    assert replay()[2].equal(found[2])  # the same step again gives the same bits

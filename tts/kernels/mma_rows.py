@@ -61,14 +61,13 @@ def _assembly(name: str, bits: int) -> str:
     The other eight rows of the tensor core's product are zero.
     """
     text = "{ .reg .b32 z, a, b, c, d, v; .reg .f32 f; mov.b32 z, 0; mov.f32 f, 0f00000000; "
-    one, ones = {"bf16": ("0x4300", 0x4300), "f16": ("0x6400", 0x6400)}[name]
-    both = one + one[2:]
+    ones = {"bf16": 0x4300, "f16": 0x6400}[name]  # the bits of 128 and of 1024
+    both, nibble = (f"0x{number:04x}{number:04x}" for number in (ones, ones + 8))
     if bits == 16:
         text += _mma(name, "$8,z,$9,z", "$4,$5", is_first=True)
         return text + _mma(name, "$10,z,$11,z", "$6,$7", is_first=False) + "}"
     if bits == 4:
         # A nibble below the bits of 128 or 1024, less that and the 8 of its sign.
-        less = f"0x{ones + 8:04x}" if name == "f16" else "0x4308"
         for i in range(4):
             for part, shift in (("a", 0), ("b", 4), ("c", 8), ("d", 12)):
                 source = f"${4 + i}"
@@ -76,7 +75,7 @@ def _assembly(name: str, bits: int) -> str:
                     text += f"shr.u32 v, {source}, {shift}; "
                     source = "v"
                 text += f"lop3.b32 {part}, {source}, 0x000f000f, {both}, 0xea; "
-                text += f"mov.b32 v, {less}{less[2:]}; sub.rn.{name}x2 {part}, {part}, v; "
+                text += f"mov.b32 v, {nibble}; sub.rn.{name}x2 {part}, {part}, v; "
             text += _mma(name, f"${8 + i},z,${12 + i},z", "a,b", is_first=i == 0)
             text += _mma(name, f"${16 + i},z,${20 + i},z", "c,d", is_first=False)
         return text + "}"
