@@ -1,9 +1,10 @@
-"""One decode step of a decoder in five kernels a layer, each as wide as the GPU.
+"""One decode step of a decoder in one launch, or in five kernels a layer, each as wide as the GPU.
 
 norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
-and SwiGLU | down and residual. One to four rows, eight of bfloat16, are multiplied by our kernels
-for few rows, up to 256 on tensor cores by our tiles; beyond those, and where asked, a library makes
-the products and three small kernels stand between them.
+and SwiGLU | down and residual. One or two rows of bfloat16 run through all layers in one launch,
+where a GPU and a decoder can (``tts.fused_layers``). One to four rows, eight of bfloat16, are
+multiplied by our kernels for few rows, up to 256 on tensor cores by our tiles; beyond those, and
+where asked, a library makes the products and three small kernels stand between them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tts.decoder import Block, Decoder, rotary_table
 from tts.errors import InapplicableError
+from tts.fused_layers import AllLayers
 from tts.fused_weights import HEAD_DIMS as HEAD_DIMS
 from tts.fused_weights import LayerWeights, check, plain, read
 from tts.fused_weights import Weights as Weights
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from tts.kernels.mma_rows import MmaTile
     from tts.kernels.products import DotTile, Parts
 
-Products = Literal["auto", "rows", "tiles", "library"]
+Products = Literal["auto", "layers", "rows", "tiles", "library"]
 
 
 class Layer(Protocol):
@@ -96,9 +98,9 @@ class FusedStep:
         weights: As they are, or rounded here to 8 or 4 bits.
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
-        products: ``"rows"`` for our kernels of few rows (at most 4, or 8 of bfloat16 by weights as
-            they are), ``"tiles"`` for those of many (at most 256, of 16 bits), ``"library"`` for
-            PyTorch's, or what was quickest of those that fit.
+        products: ``"layers"`` for one launch, ``"rows"`` for our kernels of few rows (at most 4,
+            or 8 of bfloat16 by weights as they are), ``"tiles"`` for those of many (at most 256, of
+            16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -133,6 +135,7 @@ class FusedStep:
             if isinstance(block, Block)  # always: for mypy
         ]
         self.norm = decoder.norm.weight.detach()
+        self.all_layers = AllLayers(self.config, self.layers, self.norm, self.dtype, self.device)
         self.applied = 0 if weights == "native" else 4 * len(self.layers)
         self._are_for_tensor_cores = _are_for_tensor_cores(self.layers, self.dtype)
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
@@ -153,9 +156,11 @@ class FusedStep:
         from tts.kernels.pointwise import normalise
 
         n_rows, layers = x.shape[0], cache.layers
+        stream, n_slots = x.reshape(n_rows, -1), _n_slots(layers[0])
+        if self.is_one_launch(n_rows, cache):
+            return self.all_layers(stream, positions, layers, self._table(n_slots))[:, None]
         way = self.products_for(n_rows)
-        buffers = self._for(n_rows, _n_slots(layers[0]), way)
-        stream = x.reshape(n_rows, -1)
+        buffers = self._for(n_rows, n_slots, way)
         if way == "tiles":
             stream = self._tiles(stream, positions, layers, buffers)
         else:
@@ -171,8 +176,21 @@ class FusedStep:
         normed = normalise(stream, self.norm, eps, buffers.normed, is_pdl=is_pdl)
         return normed[:, None]
 
+    def is_one_launch(self, n_rows: int, cache: Cache) -> bool:
+        """Say whether so many rows over a cache run through all layers in one launch.
+
+        Raises:
+            InapplicableError: That was asked for and cannot be done.
+        """
+        if self.products not in ("auto", "layers"):
+            return False
+        reason = self.all_layers.why_not(n_rows, cache.layers)
+        if reason is not None and self.products == "layers":
+            raise InapplicableError("compile", "fused", reason)
+        return reason is None
+
     def products_for(self, n_rows: int) -> Products:
-        """Return who multiplies so many rows: any of ``Products`` but ``"auto"``.
+        """Return who multiplies so many rows in five kernels a layer: rows, tiles or a library.
 
         Raises:
             InapplicableError: Those that were asked for cannot take them.

@@ -1,0 +1,181 @@
+"""A fused step in one launch: when it can be taken, and what it needs besides the weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tts.decoder import DecoderConfig
+from tts.fused_weights import LayerWeights
+
+if TYPE_CHECKING:
+    from tts.kernels.layers import Kernel, Packed, Shape
+
+_BITS = {"Tensor": 16, "Parameter": 16, "Int8Rows": 8, "Int4Rows": 4}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Made:
+    """What a number of rows needs."""
+
+    kernel: Kernel
+    packed: Packed
+    parts: Tensor  # what clusters leave for each other, (2, ranks, heads, columns, rows), 32 bits
+    counter: Tensor  # launches so far, (1,), int32: from it follows which parts are new
+    hidden: Tensor  # (rows, width)
+
+
+class AllLayers:
+    """Runs all layers of a decode step, and the norm behind them, in one launch.
+
+    The kernel keeps weights of its own layout beside those it is given. Calls must follow each
+    other on one stream, for they share what clusters leave for each other.
+
+    Args:
+        config: Of the decoder.
+        layers: Its weights.
+        norm: Gains of its last norm.
+        dtype: Of its parameters.
+        device: Where they are.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        layers: Sequence[LayerWeights],
+        norm: Tensor,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.config, self.layers, self.norm = config, layers, norm
+        self.dtype, self.device = dtype, device
+        self._made: dict[int, _Made] = {}
+        self._never = self._why_never()
+
+    def why_not(self, n_rows: int, kept: Sequence[Any]) -> str | None:
+        """Return what stands against one launch for so many rows over a cache, or None.
+
+        Args:
+            n_rows: Of the batch.
+            kept: The cache's layers, ``tts.fused.Layer``.
+        """
+        return self._never or self._shape(n_rows).why_not() or _why_not_cache(kept)
+
+    def __call__(
+        self, x: Tensor, positions: Tensor, kept: Sequence[Any], table: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Run the layers; ``why_not`` must have returned None.
+
+        Args:
+            x: Shape (rows, width).
+            positions: Shape (rows, 1), int64, contiguous: the slot of each new entry.
+            kept: The cache's layers, to which the new entries are written.
+            table: Cosines and sines of the cache's slots, each (slots, head_dim), float32.
+
+        Returns:
+            Normalised hidden states, shape (rows, width); overwritten by the next call.
+
+        Raises:
+            RuntimeError: The kernel cannot be compiled or started.
+        """
+        made = self._for(len(x))
+        keys, values = kept[0].keys, kept[0].values
+        layer_stride = _layer_stride([layer.keys for layer in kept])
+        assert layer_stride is not None  # or there was a reason against it
+        made.kernel(
+            made.packed.weights, made.packed.numbers, made.packed.gains, x.contiguous(),
+            made.hidden, positions, keys, values, layer_stride, *keys.stride()[:3], *table,
+            made.parts, made.counter,
+            len(self.layers), self.config.norm_eps,
+        )  # fmt: skip
+        return made.hidden
+
+    def _why_never(self) -> str | None:
+        from tts.kernels.layers import CAPABILITY, HEAD
+
+        c = self.config
+        if self.device.type != "cuda":
+            return f"one launch for all layers does not run on {self.device.type}"
+        capability = torch.cuda.get_device_capability(self.device)
+        if capability != CAPABILITY:
+            found, made_for = (".".join(map(str, c)) for c in (capability, CAPABILITY))
+            return (
+                f"one launch for all layers was made for compute capability {made_for}, not {found}"
+            )
+        if not importlib.util.find_spec("cuda") or not importlib.util.find_spec("cuda.bindings"):
+            return "cuda-bindings is not installed"
+        if self.dtype != torch.bfloat16:
+            return f"one launch for all layers takes bfloat16, not {self.dtype}"
+        if c.head_dim != HEAD or c.n_heads != c.n_kv_heads:
+            return f"one launch for all layers takes heads of {HEAD} with keys of their own each"
+        if self._bits() == 4 and self.layers[0].qkv.group != 128:  # type: ignore[union-attr]
+            return "one launch for all layers takes 4 bits in groups of 128"
+        return None
+
+    def _bits(self) -> int:
+        return _BITS[type(self.layers[0].qkv).__name__]
+
+    def _shape(self, n_rows: int) -> Shape:
+        from tts.kernels.layers import Shape
+
+        c = self.config
+        return Shape(
+            width=c.width,
+            n_heads=c.n_heads,
+            ffn_width=c.ffn_width,
+            bits=self._bits(),
+            qk_norm=c.qk_norm,
+            n_rows=n_rows,
+        )
+
+    def _for(self, n_rows: int) -> _Made:
+        """Return what so many rows need; made at the first call."""
+        from tts.kernels.layers import kernel, pack
+
+        if n_rows not in self._made:
+            shape = self._shape(n_rows)
+            others = list(self._made.values())
+            packed = others[0].packed if others else pack(self.layers, self.norm, shape)
+            n_parts = 2 * self.config.width * self.config.n_heads * n_rows
+            self._made[n_rows] = _Made(
+                kernel=kernel(shape, self.device),
+                packed=packed,
+                parts=torch.zeros(n_parts, dtype=torch.int32, device=self.device),
+                counter=torch.zeros(1, dtype=torch.int32, device=self.device),
+                hidden=torch.empty(
+                    (n_rows, self.config.width), dtype=self.dtype, device=self.device
+                ),
+            )
+        return self._made[n_rows]
+
+
+def _why_not_cache(kept: Sequence[Any]) -> str | None:
+    first = kept[0]
+    has_more = any(getattr(first, name, None) is not None for name in ("block_table", "key_scales"))
+    if has_more or first.keys.dtype != torch.bfloat16:
+        return "one launch for all layers reads a cache of bfloat16 without pages"
+    strides = first.keys.stride()
+    is_even = all(layer.keys.stride() == layer.values.stride() == strides for layer in kept)
+    keys = _layer_stride([layer.keys for layer in kept])
+    if not is_even or strides[3] != 1 or keys is None:
+        return "one launch for all layers reads a cache whose layers lie evenly in memory"
+    if keys != _layer_stride([layer.values for layer in kept]) or any(n % 8 for n in strides[:3]):
+        return "one launch for all layers reads a cache whose layers lie evenly in memory"
+    return None
+
+
+def _layer_stride(tensors: Sequence[Tensor]) -> int | None:
+    """Return how many elements lie between one layer and the next, or None if that differs."""
+    if len(tensors) == 1:
+        return 0
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    strides = {after - before for before, after in itertools.pairwise(addresses)}
+    if len(strides) != 1:
+        return None
+    return strides.pop() // tensors[0].element_size()

@@ -1,0 +1,87 @@
+// What follows from the shape that a kernel is compiled for; see layers.cu.
+#pragma once
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+
+constexpr int HEAD = 64, WARPS = 16, THREADS = 32 * WARPS;
+constexpr int COLUMNS = WIDTH / C;                            // of the stream, of one block
+constexpr int X_BLOCKS = WIDTH / 64;                          // inputs are taken 64 at a time
+constexpr int K_WARPS = X_BLOCKS < WARPS ? X_BLOCKS : WARPS;  // warps along the inputs
+constexpr int M_WARPS = WARPS / K_WARPS;                      // and along the outputs
+constexpr int X_TURNS = X_BLOCKS / K_WARPS;
+constexpr int QKV_TILES = 3 * HEAD / 16 / C, QKV_TURNS = (QKV_TILES + M_WARPS - 1) / M_WARPS;
+constexpr int FFN_TILES = FFN / 8, FFN_TURNS = (FFN_TILES + M_WARPS - 1) / M_WARPS;
+constexpr int OUT_TILES = COLUMNS / 16, OUT_TURNS = (OUT_TILES + WARPS - 1) / WARPS;
+constexpr int DOWN_BLOCKS = FFN * C / 64;
+constexpr int OUT_UNIT = X_TURNS * QKV_TURNS, FFN_UNIT = OUT_UNIT + OUT_TURNS;  // where they begin
+constexpr int DOWN_UNIT = FFN_UNIT + X_TURNS * FFN_TURNS;
+constexpr int UNITS = X_TURNS * (QKV_TURNS + FFN_TURNS) + OUT_TURNS * (1 + DOWN_BLOCKS);
+constexpr int UNIT_BYTES = 16 * 64 * BITS / 8;  // of one warp
+constexpr int STAGE_BYTES = STAGE_UNITS * UNIT_BYTES;
+constexpr int STAGES = UNITS / STAGE_UNITS;  // of a layer
+// Of a number of units, how many are taken together: registers hold four.
+constexpr int divisor(int n) { return n % 4 == 0 ? 4 : n % 3 == 0 ? 3 : n % 2 == 0 ? 2 : 1; }
+constexpr int EARLY = BITS == 16 ? 2 : 3;  // of those of gate and up, before polling
+// What was quickest on an H200 (benchmarks/decoder/NOTES.md): weights that arrive and polls are in
+// each other's way, so one of the two waits behind down.
+constexpr int LATER = BITS == 8 ? 1 : 0;           // stages that are asked for behind the meeting
+constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks
+constexpr int GROUP = 128;                         // inputs that share a scale in 4 bits
+constexpr int X_GROUPS = BITS == 4 ? WIDTH / GROUP : 1;
+constexpr int DOWN_GROUPS = BITS == 4 ? FFN * C / GROUP : 1;
+constexpr int GROUP_BLOCKS = BITS == 4 ? GROUP / 64 : DOWN_BLOCKS;
+// Of what goes into down, lest float16 overflows.
+constexpr float H_FACTOR = BITS == 16 ? 1 : 0.0625f;
+constexpr int N_QKV = QKV_TILES * 16, N_FFN = FFN_TILES * 16;
+
+// What a layer's small numbers are, per block, float32; gains of the stream two to a word.
+constexpr int NEXT_GAIN = 0, FFN_GAIN = COLUMNS / 2, QK_GAIN = COLUMNS;
+constexpr int QKV_SCALE = QK_GAIN + (QK_NORM ? 2 * HEAD : 0);
+constexpr int OUT_SCALE = QKV_SCALE + (BITS < 16 ? N_QKV * X_GROUPS : 0);
+constexpr int FFN_SCALE = OUT_SCALE + (BITS < 16 ? COLUMNS : 0);
+constexpr int DOWN_SCALE = FFN_SCALE + (BITS < 16 ? N_FFN * X_GROUPS : 0);
+constexpr int N_NUMBERS = DOWN_SCALE + (BITS < 16 ? COLUMNS * DOWN_GROUPS : 0);
+
+constexpr int ROW_WARPS = WARPS / ROWS, AHEAD = 3;  // warps of a row's attention, steps in flight
+constexpr int PART = HEAD + 2, OWN_PART_ROW = ROW_WARPS * PART, RANK_PART = HEAD + 4;
+constexpr int X_STRIDE = WIDTH + 8, Y_STRIDE = HEAD + 8, H_STRIDE = FFN * C + 8;
+
+constexpr int align(int n) { return (n + 127) / 128 * 128; }
+// Where things lie in shared memory. What is done with before another is begun shares its place.
+constexpr int NUMBERS_AT = 0;
+constexpr int X_AT = align(NUMBERS_AT + 2 * N_NUMBERS * 4);
+constexpr int SQUARES_AT = align(X_AT + ROWS * X_STRIDE * 2);
+constexpr int SQUARES_STRIDE = WIDTH / 16 + 16;
+constexpr int QKV_AT = align(SQUARES_AT + ROWS * SQUARES_STRIDE * 4);
+constexpr int HEAD_SQUARES_AT = align(QKV_AT + ROWS * 3 * HEAD * 4);  // [row][query, key][rank][2]
+constexpr int PARTS_AT = align(HEAD_SQUARES_AT + ROWS * 4 * C * 4), H_AT = PARTS_AT;
+constexpr int PARTS_SIZE = ROWS * C * RANK_PART * 4, H_SIZE = ROWS * H_STRIDE * 2;
+constexpr int Y_AT = align(PARTS_AT + (PARTS_SIZE > H_SIZE ? PARTS_SIZE : H_SIZE));
+constexpr int SUMS_AT = align(Y_AT + ROWS * Y_STRIDE * 2), OWN_PARTS_AT = SUMS_AT;
+constexpr int N_SUMS = (N_QKV > N_FFN ? N_QKV : N_FFN) * ROWS + 8;  // of a warp; 8 for the banks
+constexpr int SUMS_SIZE = K_WARPS * N_SUMS * 4, OWN_PARTS_SIZE = ROWS * OWN_PART_ROW * 4;
+constexpr int X_BAR = align(SUMS_AT + (SUMS_SIZE > OWN_PARTS_SIZE ? SUMS_SIZE : OWN_PARTS_SIZE));
+constexpr int QKV_BAR = X_BAR + 8, PARTS_BAR = QKV_BAR + 8, H_BAR = PARTS_BAR + 8;
+constexpr int NUMBERS_FULL = H_BAR + 8, FULL = NUMBERS_FULL + 16;
+constexpr int MAX_STAGES = STAGE_BYTES < 4096 ? 8 : 4;
+constexpr int RING_AT = align(FULL + 8 * WARPS * MAX_STAGES);
+constexpr int FIT = (227 * 1024 - RING_AT) / (WARPS * STAGE_BYTES);  // whatever room is left
+constexpr int N_STAGES = FIT < MAX_STAGES ? FIT : MAX_STAGES, RING_BYTES = N_STAGES * STAGE_BYTES;
+constexpr int SHARED_BYTES = RING_AT + WARPS * RING_BYTES;
+
+constexpr int X_BYTES = ROWS * WIDTH * 2 + ROWS * (WIDTH / 16) * 4;
+constexpr int QKV_BYTES = ROWS * (3 * HEAD + (QK_NORM ? 4 * C : 0)) * 4;
+constexpr int PARTS_BYTES = ROWS * C * PART * 4;
+constexpr int H_BYTES = ROWS * FFN * C * 2;
+
+static_assert(ROWS == 1 || ROWS == 2, "rows");
+static_assert(X_BLOCKS % K_WARPS == 0 && WARPS % K_WARPS == 0 && WIDTH % 64 == 0, "width");
+static_assert(COLUMNS % 16 == 0 && COLUMNS <= 16 * WARPS && WIDTH / 16 <= 64, "columns");
+static_assert(C == 4 && FFN % 8 == 0 && FFN * C % 64 == 0, "tiles");
+static_assert(UNITS % STAGE_UNITS == 0 && N_CLUSTERS % 2 == 0 && K_WARPS % 2 == 0, "stages");
+static_assert(X_TURNS == 1 && OUT_TURNS == 1 && N_STAGES >= 3, "room");
+static_assert(BITS != 4 || (X_TURNS * 64 <= GROUP && FFN * C % GROUP == 0), "groups");
+
+extern "C" __device__ const int LAYOUT[] = {SHARED_BYTES, UNITS, UNIT_BYTES, N_NUMBERS};
