@@ -171,7 +171,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         }
         keep_power(norm);
         Fragment a_out[OUT_TURNS];
-        take<OUT_TURNS, true>(OUT_UNIT, a_out, ring);
+        take<OUT_TURNS, true, OUT_LATER>(OUT_UNIT, a_out, ring);
         wait(base + QKV_BAR, phase);
         if (tid == 0) expect(base + QKV_BAR, QKV_BYTES);
         {
@@ -185,6 +185,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                 return rsqrtf(squares / HEAD + eps);
             };
             load8(q, q_at + 32 * lane8);
+            ring.ask_owed<ends(OUT_UNIT, OUT_TURNS, OUT_LATER)>();
             if constexpr (QK_NORM) {
                 const float r = head_norm(0);
 #pragma unroll
@@ -348,7 +349,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
             if (has_column) x += b.join(parts + theirs, meeting);
             if (has_column)
                 b.tell_stream(x, told(load_bfloat16(number + 4 * FFN_GAIN + 2 * (16 * warp + (lane & 15)))));
-            take<CHUNK - BEFORE, false>(FFN_UNIT + BEFORE, a + BEFORE, ring);
+            take<CHUNK - BEFORE, false, FFN_LATER>(FFN_UNIT + BEFORE, a + BEFORE, ring);
             wait(base + X_BAR, n_x++ & 1);
             if (tid == 0) expect(base + X_BAR, X_BYTES);
             float c[FFN_TURNS][4] = {}, inputs[4] = {};
@@ -356,6 +357,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
             for (int i = 0; i < N; i += CHUNK) {
                 const Rows rows = rows_at(base + X_AT, X_STRIDE, k_warp * X_TURNS + i / FFN_TURNS);
                 multiply<CHUNK>(c + i % FFN_TURNS, a, rows);
+                if (i == 0) ring.ask_owed<ends(FFN_UNIT + BEFORE, CHUNK - BEFORE, FFN_LATER)>();
                 if (BITS < 16 && i % FFN_TURNS == 0) add_rows(inputs, rows);
                 if (i + CHUNK < N) take<CHUNK, false>(FFN_UNIT + i + CHUNK, a, ring);
             }
@@ -394,7 +396,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                           "whole groups");
             Fragment a[D * OUT_TURNS];
             float sum[OUT_TURNS][4] = {};
-            take<D * OUT_TURNS, true, LATER>(DOWN_UNIT, a, ring);
+            take<D * OUT_TURNS, true, DOWN_LATER>(DOWN_UNIT, a, ring);
             wait(base + H_BAR, phase);
             if (tid == 0) expect(base + H_BAR, H_BYTES);
 #pragma unroll
@@ -440,7 +442,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         if (has_column) x += b.join(parts + place + theirs, meeting);
         if (has_column)
             b.tell_stream(x, told(load_bfloat16(number + 4 * NEXT_GAIN + 2 * (16 * warp + (lane & 15)))));
-        ring.ask_owed<LATER>();
+        ring.ask_owed<ends(DOWN_UNIT, divisor(DOWN_BLOCKS), DOWN_LATER)>();
     }
     wait(base + X_BAR, n_x & 1);
     const float norm = b.norms().of(stream_row);

@@ -24,10 +24,19 @@ constexpr int STAGES = UNITS / STAGE_UNITS;  // of a layer
 // Of a number of units, how many are taken together: registers hold four.
 constexpr int divisor(int n) { return n % 4 == 0 ? 4 : n % 3 == 0 ? 3 : n % 2 == 0 ? 2 : 1; }
 constexpr int EARLY = BITS == 16 ? 2 : 3;  // of those of gate and up, before polling
-// What was quickest on an H200 (benchmarks/decoder/NOTES.md): weights that arrive and polls are in
-// each other's way, so one of the two waits behind down.
-constexpr int LATER = BITS == 8 ? 1 : 0;           // stages that are asked for behind the meeting
-constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks
+// What was quickest on an H200 (benchmarks/decoder/NOTES.md). Weights that arrive are in the way of
+// what blocks tell each other: so few are on their way at once, and some are asked for only when
+// something has been heard.
+constexpr int MAX_STAGES = 2;
+constexpr int OUT_LATER = 0;                       // stages asked for behind queries' coming
+constexpr int FFN_LATER = 0;                       // behind the stream's coming to gate and up
+constexpr int DOWN_LATER = BITS == 16 ? 0 : 1;     // behind the meeting
+constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks before polling behind down
+// How many stages end within N units from the FIRST on, of some at the most.
+constexpr int ends(int first, int n, int most) {
+    const int all = (first + n) / STAGE_UNITS - first / STAGE_UNITS;
+    return all < most ? all : most;
+}
 constexpr int GROUP = 128;                         // inputs that share a scale in 4 bits
 constexpr int X_GROUPS = BITS == 4 ? WIDTH / GROUP : 1;
 constexpr int DOWN_GROUPS = BITS == 4 ? FFN * C / GROUP : 1;
@@ -65,7 +74,6 @@ constexpr int SUMS_SIZE = K_WARPS * N_SUMS * 4, OWN_PARTS_SIZE = ROWS * OWN_PART
 constexpr int X_BAR = align(SUMS_AT + (SUMS_SIZE > OWN_PARTS_SIZE ? SUMS_SIZE : OWN_PARTS_SIZE));
 constexpr int QKV_BAR = X_BAR + 8, PARTS_BAR = QKV_BAR + 8, H_BAR = PARTS_BAR + 8;
 constexpr int NUMBERS_FULL = H_BAR + 8, FULL = NUMBERS_FULL + 16;
-constexpr int MAX_STAGES = STAGE_BYTES < 4096 ? 8 : 4;
 constexpr int RING_AT = align(FULL + 8 * WARPS * MAX_STAGES);
 constexpr int FIT = (227 * 1024 - RING_AT) / (WARPS * STAGE_BYTES);  // whatever room is left
 constexpr int N_STAGES = FIT < MAX_STAGES ? FIT : MAX_STAGES, RING_BYTES = N_STAGES * STAGE_BYTES;
@@ -81,7 +89,7 @@ static_assert(X_BLOCKS % K_WARPS == 0 && WARPS % K_WARPS == 0 && WIDTH % 64 == 0
 static_assert(COLUMNS % 16 == 0 && COLUMNS <= 16 * WARPS && WIDTH / 16 <= 64, "columns");
 static_assert(C == 4 && FFN % 8 == 0 && FFN * C % 64 == 0, "tiles");
 static_assert(UNITS % STAGE_UNITS == 0 && N_CLUSTERS % 2 == 0 && K_WARPS % 2 == 0, "stages");
-static_assert(X_TURNS == 1 && OUT_TURNS == 1 && N_STAGES >= 3, "room");
+static_assert(X_TURNS == 1 && OUT_TURNS == 1 && N_STAGES >= 2, "room");
 static_assert(BITS != 4 || (X_TURNS * 64 <= GROUP && FFN * C % GROUP == 0), "groups");
 
 extern "C" __device__ const int LAYOUT[] = {SHARED_BYTES, UNITS, UNIT_BYTES, N_NUMBERS};
