@@ -1,10 +1,10 @@
-"""One decode step of a decoder in one launch, or in five kernels a layer, each as wide as the GPU.
+"""One decode step of a decoder in five kernels a layer, each as wide as the GPU, or in one launch.
 
 norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
-and SwiGLU | down and residual. One or two rows of bfloat16 run through all layers in one launch,
-where a GPU and a decoder can (``tts.fused_layers``). One to four rows, eight of bfloat16, are
-multiplied by our kernels for few rows, up to 256 on tensor cores by our tiles; beyond those, and
-where asked, a library makes the products and three small kernels stand between them.
+and SwiGLU | down and residual. One to four rows, eight of bfloat16, are multiplied by our kernels
+for few rows, up to 256 on tensor cores by our tiles; beyond those, and where asked, a library makes
+the products and three small kernels stand between them. Where asked, one or two rows of bfloat16
+run through all layers in one launch (``tts.fused_layers``).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class FusedStep:
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
         products: ``"layers"`` for one launch, ``"rows"`` for our kernels of few rows (at most 4,
             or 8 of bfloat16 by weights as they are), ``"tiles"`` for those of many (at most 256, of
-            16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit.
+            16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit, but for
+            one launch, whose tests have not run on a GPU yet.
         tuning: How to cut the work.
 
     Raises:
@@ -182,12 +183,12 @@ class FusedStep:
         Raises:
             InapplicableError: That was asked for and cannot be done.
         """
-        if self.products not in ("auto", "layers"):
+        if self.products != "layers":
             return False
         reason = self.all_layers.why_not(n_rows, cache.layers)
-        if reason is not None and self.products == "layers":
+        if reason is not None:
             raise InapplicableError("compile", "fused", reason)
-        return reason is None
+        return True
 
     def products_for(self, n_rows: int) -> Products:
         """Return who multiplies so many rows in five kernels a layer: rows, tiles or a library.

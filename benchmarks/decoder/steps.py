@@ -49,7 +49,7 @@ from tts.fused import FusedStep, Tuning
 from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
-MAX_FEW_ROWS, MAX_MMA_ROWS = 4, 8
+MAX_LAUNCHED_ROWS, MAX_FEW_ROWS, MAX_MMA_ROWS = 2, 4, 8
 N_DOT_TILES = 2  # tried a product
 TUNED_SHARE, N_TUNED_STEPS = 0.5, 16  # of the time; per timing
 ROLES = ("gate_up", "down", "qkv", "out")
@@ -140,7 +140,7 @@ class Bench:
         for n_rows in (2 * batch for batch in self._batches()):
             for way in _fused(n_rows):
                 jobs.append(_job(way, n_rows))
-                if self.arguments.tune and way.pdl:
+                if self.arguments.tune and _is_tuned(way):
                     jobs += [_job(way, n_rows, **change) for change in _changes(way, n_rows)]
         n = min(self.arguments.processes, len(jobs))
         command = [sys.executable, "-m", "benchmarks.decoder.steps"]
@@ -226,7 +226,7 @@ class Bench:
 
     def _tune(self, batch: int, cache: StaticCache) -> None:
         """Change one cut at a time and keep what is quicker."""
-        ways = [way for way in _fused(2 * batch) if way.pdl]
+        ways = [way for way in _fused(2 * batch) if _is_tuned(way)]
         share_s = TUNED_SHARE * self.arguments.seconds / (len(ways) * len(self._batches()))
         for way in ways:
             found: dict[str, float] = {}
@@ -318,8 +318,13 @@ def _tuning_key(way: Way, batch: int) -> str:
 
 def _ways(n_rows: int) -> Sequence[Way]:
     if n_rows <= MAX_FEW_ROWS:
-        return FEW_ROWS
+        return [way for way in FEW_ROWS if way.products != "layers" or n_rows <= MAX_LAUNCHED_ROWS]
     return MANY_ROWS if n_rows > MAX_MMA_ROWS else (FEW_PRODUCTS, *MANY_ROWS)
+
+
+def _is_tuned(way: Way) -> bool:
+    """Say whether other cuts of a way are tried: one launch has no other."""
+    return way.pdl and way.products != "layers"
 
 
 def _fused(n_rows: int) -> list[Way]:

@@ -50,6 +50,11 @@ class Way:
     tuning: Tuning | None = None
 
 
+ONE_LAUNCH = (
+    Way(name="one launch", products="layers"),
+    Way(name="one launch, int8", weights="int8", products="layers"),
+    Way(name="one launch, int4", weights="int4", products="layers"),
+)
 FEW_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="cuda graph", kind="graph"),
@@ -58,6 +63,7 @@ FEW_ROWS = (
     Way(name="fused int8", weights="int8"),
     Way(name="fused int4, groups of 128", weights="int4"),
     Way(name="fused int8, no early start", weights="int8", pdl=False),
+    *ONE_LAUNCH,
     Way(name="compile", kind="compile"),
     Way(name="compile, split-K", kind="compile+split_k"),
 )

@@ -92,7 +92,6 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
     const auto keep_power = [&](const Norms& norm) {
         if (BITS < 16) power = {power_below(norm.first), power_below(norm.second)};
     };
-    constexpr int QKV_UNITS = X_TURNS * QKV_TURNS;
     u32 n_x = 0;
     for (int layer = 0; layer < n_layers; layer++, meeting ^= 1) {
         const u32 phase = layer & 1, half = layer & 1;
@@ -120,27 +119,20 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         wait(base + NUMBERS_FULL + 8 * half, layer >> 1 & 1);
         {
             fetch(0);
-            Fragment a_qkv[QKV_UNITS];
-            take<QKV_UNITS, false>(0, a_qkv, ring);
+            Fragment a[QKV_TURNS];
+            take<QKV_TURNS, false>(0, a, ring);
             wait(base + X_BAR, n_x++ & 1);
             if (tid == 0) expect(base + X_BAR, X_BYTES);
-            float c[QKV_UNITS][4] = {}, inputs[4] = {};
-#pragma unroll
-            for (int i = 0; i < X_TURNS; i++) {
-                const Rows rows = rows_at(base + X_AT, X_STRIDE, k_warp * X_TURNS + i);
-                multiply<QKV_TURNS>(c + i * QKV_TURNS, a_qkv + i * QKV_TURNS, rows);
-                if (BITS < 16) add_rows(inputs, rows);
-            }
+            float c[QKV_TURNS][4] = {}, inputs[4] = {};
+            const Rows rows = rows_at(base + X_AT, X_STRIDE, k_warp);
+            multiply<QKV_TURNS>(c, a, rows);
+            if (BITS < 16) add_rows(inputs, rows);
             norm = b.norms();
             if (lane % 4 == 0)
 #pragma unroll
                 for (int t = 0; t < QKV_TURNS; t++) {
                     const int tile = t * M_WARPS + m_warp;
                     if (tile >= QKV_TILES) continue;
-#pragma unroll
-                    for (int i = 1; i < X_TURNS; i++)
-#pragma unroll
-                        for (int j = 0; j < 4; j++) c[t][j] += c[i * QKV_TURNS + t][j];
                     if (BITS < 16) take_off(c[t], inputs);
                     leave(c[t], base + SUMS_AT + 4 * k_warp * N_SUMS, tile);
                 }
@@ -170,8 +162,8 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                       qkv_peer + QKV_BAR);
         }
         keep_power(norm);
-        Fragment a_out[OUT_TURNS];
-        take<OUT_TURNS, true, OUT_LATER>(OUT_UNIT, a_out, ring);
+        Fragment a_out[1];
+        take<1, true>(OUT_UNIT, a_out, ring);
         wait(base + QKV_BAR, phase);
         if (tid == 0) expect(base + QKV_BAR, QKV_BYTES);
         {
@@ -185,7 +177,6 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                 return rsqrtf(squares / HEAD + eps);
             };
             load8(q, q_at + 32 * lane8);
-            ring.ask_owed<ends(OUT_UNIT, OUT_TURNS, OUT_LATER)>();
             if constexpr (QK_NORM) {
                 const float r = head_norm(0);
 #pragma unroll
@@ -322,44 +313,38 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         meet();
         {
             const Rows rows = rows_at(base + Y_AT, Y_STRIDE, 0);
-            float c[OUT_TURNS][4] = {}, c2[OUT_TURNS][4] = {};
+            float c[4] = {}, c2[4] = {};
 #pragma unroll
-            for (int s = 0; s < 4; s += 2)
+            for (int s = 0; s < 4; s += 2) {
+                multiply(c, a_out[0][s], rows.b[2 * s], rows.b[2 * s + 1]);
+                multiply(c2, a_out[0][s + 1], rows.b[2 * s + 2], rows.b[2 * s + 3]);
+            }
+            if (warp < OUT_TILES) {
 #pragma unroll
-                for (int t = 0; t < OUT_TURNS; t++) {
-                    multiply(c[t], a_out[t][s], rows.b[2 * s], rows.b[2 * s + 1]);
-                    multiply(c2[t], a_out[t][s + 1], rows.b[2 * s + 2], rows.b[2 * s + 3]);
-                }
-#pragma unroll
-            for (int t = 0; t < OUT_TURNS; t++) {
-                const int tile = t * WARPS + warp;
-                if (tile >= OUT_TILES) continue;
-#pragma unroll
-                for (int e = 0; e < 4; e++) c[t][e] += c2[t][e];
-                if (BITS < 16) scale(c[t], number + 4 * (OUT_SCALE + 16 * tile));
-                b.leave_part(c[t], parts + mine, tile, meeting);
+                for (int e = 0; e < 4; e++) c[e] += c2[e];
+                if (BITS < 16) scale(c, number + 4 * (OUT_SCALE + 16 * warp));
+                b.leave_part(c, parts + mine, warp, meeting);
             }
         }
         {
             constexpr int CHUNK = divisor(FFN_TURNS);
-            constexpr int N = X_TURNS * FFN_TURNS;
             constexpr int BEFORE = CHUNK < EARLY ? CHUNK : EARLY;
             Fragment a[CHUNK];
             take<BEFORE, false>(FFN_UNIT, a, ring);
             if (has_column) x += b.join(parts + theirs, meeting);
             if (has_column)
-                b.tell_stream(x, told(load_bfloat16(number + 4 * FFN_GAIN + 2 * (16 * warp + (lane & 15)))));
-            take<CHUNK - BEFORE, false, FFN_LATER>(FFN_UNIT + BEFORE, a + BEFORE, ring);
+                b.tell_stream(
+                    x, told(load_bfloat16(number + 4 * FFN_GAIN + 2 * (16 * warp + (lane & 15)))));
+            take<CHUNK - BEFORE, false>(FFN_UNIT + BEFORE, a + BEFORE, ring);
             wait(base + X_BAR, n_x++ & 1);
             if (tid == 0) expect(base + X_BAR, X_BYTES);
             float c[FFN_TURNS][4] = {}, inputs[4] = {};
+            const Rows rows = rows_at(base + X_AT, X_STRIDE, k_warp);
 #pragma unroll
-            for (int i = 0; i < N; i += CHUNK) {
-                const Rows rows = rows_at(base + X_AT, X_STRIDE, k_warp * X_TURNS + i / FFN_TURNS);
-                multiply<CHUNK>(c + i % FFN_TURNS, a, rows);
-                if (i == 0) ring.ask_owed<ends(FFN_UNIT + BEFORE, CHUNK - BEFORE, FFN_LATER)>();
-                if (BITS < 16 && i % FFN_TURNS == 0) add_rows(inputs, rows);
-                if (i + CHUNK < N) take<CHUNK, false>(FFN_UNIT + i + CHUNK, a, ring);
+            for (int i = 0; i < FFN_TURNS; i += CHUNK) {
+                multiply<CHUNK>(c + i, a, rows);
+                if (BITS < 16 && i == 0) add_rows(inputs, rows);
+                if (i + CHUNK < FFN_TURNS) take<CHUNK, false>(FFN_UNIT + i + CHUNK, a, ring);
             }
             norm = b.norms();
             if (lane % 4 == 0)
@@ -389,60 +374,49 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         }
         keep_power(norm);
         {
-            // Some blocks of inputs at a time, each of all tiles.
-            constexpr int D = divisor(DOWN_BLOCKS);
-            constexpr int G = D < GROUP_BLOCKS ? D : GROUP_BLOCKS;
-            static_assert(DOWN_BLOCKS % D == 0 && D % G == 0 && GROUP_BLOCKS % G == 0,
-                          "whole groups");
-            Fragment a[D * OUT_TURNS];
-            float sum[OUT_TURNS][4] = {};
-            take<D * OUT_TURNS, true, DOWN_LATER>(DOWN_UNIT, a, ring);
+            // Some blocks of inputs at a time; in 4 bits two are a group.
+            constexpr int D = divisor(DOWN_BLOCKS), G = D < GROUP_BLOCKS ? D : GROUP_BLOCKS;
+            static_assert(D % G == 0 && GROUP_BLOCKS % G == 0, "whole groups");
+            Fragment a[D];
+            float sum[4] = {};
+            take<D, true, DOWN_LATER>(DOWN_UNIT, a, ring);
             wait(base + H_BAR, phase);
             if (tid == 0) expect(base + H_BAR, H_BYTES);
 #pragma unroll
             for (int i = 0; i < DOWN_BLOCKS; i += D) {
-                float c[D * OUT_TURNS][4] = {};
+                float c[D][4] = {};
                 Rows rows[D];
 #pragma unroll
                 for (int j = 0; j < D; j++) rows[j] = rows_at(base + H_AT, H_STRIDE, i + j);
 #pragma unroll
                 for (int s = 0; s < 4; s++)
 #pragma unroll
-                    for (int j = 0; j < D * OUT_TURNS; j++)
-                        multiply(c[j], a[j][s], rows[j / OUT_TURNS].b[2 * s],
-                                 rows[j / OUT_TURNS].b[2 * s + 1]);
-                if (i + D < DOWN_BLOCKS)
-                    take<D * OUT_TURNS, true>(DOWN_UNIT + (i + D) * OUT_TURNS, a, ring);
+                    for (int j = 0; j < D; j++)
+                        multiply(c[j], a[j][s], rows[j].b[2 * s], rows[j].b[2 * s + 1]);
+                if (i + D < DOWN_BLOCKS) take<D, true>(DOWN_UNIT + i + D, a, ring);
 #pragma unroll
-                for (int t = 0; t < OUT_TURNS; t++) {
-                    for (int g = 0; g < D; g += G) {
-                        float (&first)[4] = c[g * OUT_TURNS + t];
+                for (int g = 0; g < D; g += G) {
+                    float (&first)[4] = c[g];
 #pragma unroll
-                        for (int j = g + 1; j < g + G; j++)
+                    for (int j = g + 1; j < g + G; j++)
 #pragma unroll
-                            for (int e = 0; e < 4; e++) first[e] += c[j * OUT_TURNS + t][e];
-                        const int tile = t * WARPS + warp;
-                        if (BITS < 16 && tile < OUT_TILES)
-                            scale(first,
-                                  number + 4 * (DOWN_SCALE + (i + g) / GROUP_BLOCKS * COLUMNS +
-                                                16 * tile),
-                                  1 / H_FACTOR);
+                        for (int e = 0; e < 4; e++) first[e] += c[j][e];
+                    const int group = (i + g) / GROUP_BLOCKS;
+                    if (BITS < 16 && warp < OUT_TILES)
+                        scale(first, number + 4 * (DOWN_SCALE + group * COLUMNS + 16 * warp),
+                              1 / H_FACTOR);
 #pragma unroll
-                        for (int e = 0; e < 4; e++) sum[t][e] += first[e];
-                    }
+                    for (int e = 0; e < 4; e++) sum[e] += first[e];
                 }
             }
-#pragma unroll
-            for (int t = 0; t < OUT_TURNS; t++) {
-                const int tile = t * WARPS + warp;
-                if (tile < OUT_TILES) b.leave_part(sum[t], parts + place + mine, tile, meeting);
-            }
+            if (warp < OUT_TILES) b.leave_part(sum, parts + place + mine, warp, meeting);
         }
         pause<POLL_AFTER>();
         if (has_column) x += b.join(parts + place + theirs, meeting);
         if (has_column)
-            b.tell_stream(x, told(load_bfloat16(number + 4 * NEXT_GAIN + 2 * (16 * warp + (lane & 15)))));
-        ring.ask_owed<ends(DOWN_UNIT, divisor(DOWN_BLOCKS), DOWN_LATER)>();
+            b.tell_stream(
+                x, told(load_bfloat16(number + 4 * NEXT_GAIN + 2 * (16 * warp + (lane & 15)))));
+        ring.ask_owed<DOWN_LATER>();
     }
     wait(base + X_BAR, n_x & 1);
     const float norm = b.norms().of(stream_row);

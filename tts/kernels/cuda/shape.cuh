@@ -6,18 +6,17 @@ typedef unsigned long long u64;
 typedef unsigned short u16;
 
 constexpr int HEAD = 64, WARPS = 16, THREADS = 32 * WARPS;
-constexpr int COLUMNS = WIDTH / C;                            // of the stream, of one block
-constexpr int X_BLOCKS = WIDTH / 64;                          // inputs are taken 64 at a time
-constexpr int K_WARPS = X_BLOCKS < WARPS ? X_BLOCKS : WARPS;  // warps along the inputs
-constexpr int M_WARPS = WARPS / K_WARPS;                      // and along the outputs
-constexpr int X_TURNS = X_BLOCKS / K_WARPS;
+constexpr int COLUMNS = WIDTH / C;        // of the stream, of one block
+constexpr int X_BLOCKS = WIDTH / 64;      // inputs are taken 64 at a time
+constexpr int K_WARPS = X_BLOCKS;         // warps along the inputs
+constexpr int M_WARPS = WARPS / K_WARPS;  // and along the outputs
 constexpr int QKV_TILES = 3 * HEAD / 16 / C, QKV_TURNS = (QKV_TILES + M_WARPS - 1) / M_WARPS;
 constexpr int FFN_TILES = FFN / 8, FFN_TURNS = (FFN_TILES + M_WARPS - 1) / M_WARPS;
-constexpr int OUT_TILES = COLUMNS / 16, OUT_TURNS = (OUT_TILES + WARPS - 1) / WARPS;
+constexpr int OUT_TILES = COLUMNS / 16;  // a warp each, at the most
 constexpr int DOWN_BLOCKS = FFN * C / 64;
-constexpr int OUT_UNIT = X_TURNS * QKV_TURNS, FFN_UNIT = OUT_UNIT + OUT_TURNS;  // where they begin
-constexpr int DOWN_UNIT = FFN_UNIT + X_TURNS * FFN_TURNS;
-constexpr int UNITS = X_TURNS * (QKV_TURNS + FFN_TURNS) + OUT_TURNS * (1 + DOWN_BLOCKS);
+// Of a unit each warp has 16 outputs and 64 inputs. Where the units of a product begin in a layer:
+constexpr int OUT_UNIT = QKV_TURNS, FFN_UNIT = OUT_UNIT + 1, DOWN_UNIT = FFN_UNIT + FFN_TURNS;
+constexpr int UNITS = DOWN_UNIT + DOWN_BLOCKS;
 constexpr int UNIT_BYTES = 16 * 64 * BITS / 8;  // of one warp
 constexpr int STAGE_BYTES = STAGE_UNITS * UNIT_BYTES;
 constexpr int STAGES = UNITS / STAGE_UNITS;  // of a layer
@@ -28,15 +27,8 @@ constexpr int EARLY = BITS == 16 ? 2 : 3;  // of those of gate and up, before po
 // what blocks tell each other: so few are on their way at once, and some are asked for only when
 // something has been heard.
 constexpr int MAX_STAGES = 2;
-constexpr int OUT_LATER = 0;                       // stages asked for behind queries' coming
-constexpr int FFN_LATER = 0;                       // behind the stream's coming to gate and up
-constexpr int DOWN_LATER = BITS == 16 ? 0 : 1;     // behind the meeting
+constexpr int DOWN_LATER = BITS == 16 ? 0 : 1;     // stages asked for behind the last meeting
 constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks before polling behind down
-// How many stages end within N units from the FIRST on, of some at the most.
-constexpr int ends(int first, int n, int most) {
-    const int all = (first + n) / STAGE_UNITS - first / STAGE_UNITS;
-    return all < most ? all : most;
-}
 constexpr int GROUP = 128;                         // inputs that share a scale in 4 bits
 constexpr int X_GROUPS = BITS == 4 ? WIDTH / GROUP : 1;
 constexpr int DOWN_GROUPS = BITS == 4 ? FFN * C / GROUP : 1;
@@ -85,11 +77,11 @@ constexpr int PARTS_BYTES = ROWS * C * PART * 4;
 constexpr int H_BYTES = ROWS * FFN * C * 2;
 
 static_assert(ROWS == 1 || ROWS == 2, "rows");
-static_assert(X_BLOCKS % K_WARPS == 0 && WARPS % K_WARPS == 0 && WIDTH % 64 == 0, "width");
+static_assert(X_BLOCKS <= WARPS && WARPS % X_BLOCKS == 0 && WIDTH % 64 == 0, "width");
 static_assert(COLUMNS % 16 == 0 && COLUMNS <= 16 * WARPS && WIDTH / 16 <= 64, "columns");
 static_assert(C == 4 && FFN % 8 == 0 && FFN * C % 64 == 0, "tiles");
 static_assert(UNITS % STAGE_UNITS == 0 && N_CLUSTERS % 2 == 0 && K_WARPS % 2 == 0, "stages");
-static_assert(X_TURNS == 1 && OUT_TURNS == 1 && N_STAGES >= 2, "room");
-static_assert(BITS != 4 || (X_TURNS * 64 <= GROUP && FFN * C % GROUP == 0), "groups");
+static_assert(OUT_TILES <= WARPS && N_STAGES >= 2, "room");
+static_assert(BITS != 4 || FFN * C % GROUP == 0, "groups");
 
 extern "C" __device__ const int LAYOUT[] = {SHARED_BYTES, UNITS, UNIT_BYTES, N_NUMBERS};

@@ -82,13 +82,14 @@ struct Ring {
 
 typedef u32 Fragment[4][4];  // 16 outputs by 64 inputs: four products' first operands, of a lane
 
-// Take N units out of the ring, of a layer from the FIRST on.
+// Take N units of a layer out of the ring; `first` is known where this is compiled into. Of the
+// stages that end there, the last N_LATER are to be asked for later.
 template <int N, bool EXACT, int N_LATER = 0>
-__device__ __forceinline__ void take(int FIRST, Fragment* a, Ring& ring) {
+__device__ __forceinline__ void take(int first, Fragment* a, Ring& ring) {
     const u32 lane = lane_id();
 #pragma unroll
     for (int u = 0; u < N; u++) {
-        const int in_stage = (FIRST + u) % STAGE_UNITS;
+        const int in_stage = (first + u) % STAGE_UNITS;
         if (in_stage == 0) wait(ring.full + 8 * ring.slot, ring.phase);
         const u32 at = ring.at + ring.slot * STAGE_BYTES + in_stage * UNIT_BYTES + lane * 16;
         u32 last, pair[2];
@@ -121,7 +122,7 @@ __device__ __forceinline__ void take(int FIRST, Fragment* a, Ring& ring) {
             last = w.w;
         }
         if (in_stage == STAGE_UNITS - 1)
-            ring.release(last, (FIRST + N) / STAGE_UNITS - (FIRST + u + 1) / STAGE_UNITS < N_LATER);
+            ring.release(last, (first + N) / STAGE_UNITS - (first + u + 1) / STAGE_UNITS < N_LATER);
     }
 }
 
@@ -195,7 +196,7 @@ __device__ __forceinline__ void leave(const float (&c)[4], u32 at, int tile) {
 __device__ __forceinline__ float sum_of(u32 base, u32 half, u32 output, u32 row, u32 scales,
                                         u32 n_outputs) {
     constexpr int COUNT = K_WARPS / 2, STRIDE = BITS == 4 ? 1 : 2;
-    constexpr int OF_GROUP = BITS == 4 ? GROUP / 64 / X_TURNS : COUNT,
+    constexpr int OF_GROUP = BITS == 4 ? GROUP / 64 : COUNT,
                   STEP = OF_GROUP < COUNT ? OF_GROUP : COUNT;
     const u32 first = BITS == 4 ? half * COUNT : half;
     const u32 at = base + SUMS_AT + 4 * (first * N_SUMS + ROWS * output + row);

@@ -1,0 +1,349 @@
+"""All layers in one launch: its weights are read back as its lanes read them; on a GPU it runs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tts.test_fused import make
+from tests.tts.test_kernels import assert_close
+from tts.compilation import StepGraph
+from tts.decoder import Decoder, DecoderConfig
+from tts.errors import InapplicableError
+from tts.fused import FusedStep, Weights
+from tts.fused_layers import AllLayers
+from tts.fused_weights import read
+from tts.kernels.layers import HEAD, RANKS, WARPS, Shape, codes, compiled, lay, scales, units
+from tts.kernels.weights import Weight, to_int4, to_int8
+from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
+
+pytest.importorskip("triton")
+
+VOICE = DecoderConfig(n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True)
+WIDER = DecoderConfig(n_layers=2, width=512, n_heads=8, n_kv_heads=8, ffn_width=2048)
+T3_LAYERS = DecoderConfig(
+    n_layers=3, width=1024, n_heads=16, n_kv_heads=16, ffn_width=4096, rope_theta=5e5
+)
+
+
+def shape_of(config: DecoderConfig, bits: int = 16, n_rows: int = 2) -> Shape:
+    return Shape(
+        width=config.width, n_heads=config.n_heads, ffn_width=config.ffn_width, bits=bits,
+        qk_norm=config.qk_norm, n_rows=n_rows,
+    )  # fmt: skip
+
+
+def matrices(config: DecoderConfig, bits: int) -> list[Weight]:
+    """qkv, out, gate and up, down, as a step holds them."""
+    torch.manual_seed(0)
+    n, w, f = config.n_heads * HEAD, config.width, config.ffn_width
+    plain = [torch.randn(s) for s in ((3 * n, w), (w, n), (2 * f, w), (w, f))]
+    if bits == 16:
+        return [m.bfloat16() for m in plain]
+    return [to_int8(m) if bits == 8 else to_int4(m, 128) for m in plain]
+
+
+def lanes(laid: Tensor, bits: int) -> Tensor:
+    """Read units of bytes as a warp does: each lane's 16 bytes, its registers, their halves.
+
+    Returns:
+        Codes or numbers, shape (..., 16 outputs, 64 inputs), float32.
+    """
+    lead = laid.shape[:-1]
+    found = torch.zeros(*lead, 16, 64)
+    words_of = laid.contiguous().view(torch.int32).to(torch.int64) & 0xFFFFFFFF
+    for lane in range(32):
+        g, t = lane // 4, lane % 4
+        for product in range(4):
+            for register in range(4):
+                j, h = register // 2, register % 2
+                for e in range(2):
+                    if bits == 16:
+                        word = words_of[..., product * 128 + lane * 4 + register]
+                        value = (word >> 16 * e & 0xFFFF) << 16
+                        value = (value - (value >> 31 << 32)).to(torch.int32).view(torch.float32)
+                    elif bits == 8:
+                        at = product // 2 * 128 + lane * 4 + product % 2 * 2 + j
+                        value = (words_of[..., at] >> 8 * (h + 2 * e) & 255) - 128
+                    else:
+                        word = words_of[..., lane * 4 + product]
+                        value = (word >> 4 * register + 16 * e & 15) - 8
+                    found[..., 8 * h + g, 16 * t + 4 * product + 2 * j + e] = value.float()
+    return found
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("config", [VOICE, WIDER], ids=["voice", "wider"])
+def test_lanes_read_what_was_laid(config: DecoderConfig, bits: int) -> None:
+    shape = shape_of(config, bits)
+    if shape.why_not():
+        pytest.skip("4 bits do not fit the voice")
+    cut = units([codes(m) for m in matrices(config, bits)], shape)
+    laid = lay(cut, bits)
+    assert laid.shape == (config.n_heads, RANKS, shape.n_units, WARPS, shape.unit_bytes)
+    assert lanes(laid[:2], bits).equal(cut[:2].float())
+
+
+def parts_of(cut: Tensor, shape: Shape) -> Iterator[Tensor]:
+    """Cut units into those of qkv, out, gate and up, down."""
+    m_warps = WARPS // shape.k_warps
+    borders = [0, -(-3 // m_warps), 1, -(-(shape.ffn // 8) // m_warps), shape.ffn * RANKS // 64]
+    at = [sum(borders[: i + 1]) for i in range(len(borders))]
+    assert at[-1] == shape.n_units
+    return (cut[:, :, a:b] for a, b in pairwise(at))
+
+
+@pytest.mark.parametrize("config", [VOICE, WIDER, T3_LAYERS], ids=["voice", "wider", "t3"])
+def test_units_multiply_as_the_matrices_do(config: DecoderConfig) -> None:
+    """What blocks make of their units, put together, is the whole product."""
+    torch.manual_seed(0)
+    shape, (n, w, f) = shape_of(config), (config.n_heads, config.width, config.ffn_width)
+    qkv, out, gate_up, down = (
+        torch.randn(s) for s in ((3 * n * HEAD, w), (w, n * HEAD), (2 * f, w), (w, f))
+    )
+    x, y, h = torch.randn(w), torch.randn(n, HEAD), torch.randn(n, RANKS, f // (n * RANKS))
+    of_qkv, of_out, of_gates, of_down = parts_of(units([qkv, out, gate_up, down], shape), shape)
+    k, m = shape.k_warps, WARPS // shape.k_warps
+
+    def along_inputs(cut: Tensor, n_tiles: int) -> Tensor:  # (n, ranks, tiles, 16)
+        cut = cut.view(n, RANKS, -1, m, k, 16, 64)
+        sums = torch.einsum("nrumkoi,ki->nrumo", cut, x.view(k, 64)).flatten(2, 3)
+        assert not sums[:, :, n_tiles:].any()  # of zeros that fill up
+        return sums[:, :, :n_tiles]
+
+    found = along_inputs(of_qkv, 3)
+    expected = (qkv @ x).view(3, n, HEAD)
+    for rank in range(RANKS):
+        at = torch.arange(8) + 8 * rank
+        both = torch.cat((at, at + 32))
+        for kind, dims in enumerate((both, both, torch.arange(16) + 16 * rank)):
+            assert_close(found[:, rank, kind], expected[kind][:, dims].double(), 1e-5)
+
+    found = along_inputs(of_gates, shape.ffn // 8).view(n, RANKS, -1, 2, 8).transpose(2, 3)
+    channels = f // (n * RANKS)
+    expected = (gate_up @ x).view(2, n, RANKS, channels)
+    for kind in range(2):
+        made = found[:, :, kind].reshape(n, RANKS, -1)
+        assert_close(made[..., :channels], expected[kind].double(), 1e-5)
+        assert not made[..., channels:].any()
+
+    def along_outputs(cut: Tensor, inputs: Tensor) -> Tensor:  # inputs (n, 64 or more)
+        blocks = inputs.view(n, -1, 64)
+        sums = torch.einsum("nruwoi,nui->rwo", cut, blocks)
+        assert not sums[:, shape.columns // 16 :].any()
+        return sums[:, : shape.columns // 16].reshape(w)
+
+    assert_close(along_outputs(of_out, y), (out @ y.flatten()).double(), 1e-4)
+    filled = torch.nn.functional.pad(h, (0, shape.ffn - channels)).reshape(n, -1)
+    assert_close(along_outputs(of_down, filled), (down @ h.flatten()).double(), 1e-4)
+
+
+@pytest.mark.parametrize(("config", "bits"), [(VOICE, 8), (WIDER, 8), (WIDER, 4)])
+def test_scales_lie_in_the_order_of_the_work(config: DecoderConfig, bits: int) -> None:
+    shape, found = shape_of(config, bits), matrices(config, bits)
+    groups = 1 if bits == 8 else config.width // 128
+    down_groups = 1 if bits == 8 else shape.ffn * RANKS // 128
+    counts = [48 * groups, shape.columns, 2 * shape.ffn * groups, shape.columns * down_groups]
+    laid = scales(found, shape)
+    assert laid.shape == (config.n_heads, RANKS, sum(counts))
+    of_qkv, of_out, of_gates, of_down = laid.split(counts, dim=2)
+    qkv, out, gate_up, down = (  # (outputs, groups)
+        m.scales.float().view(m.shape[0], -1)  # type: ignore[union-attr]
+        for m in found
+    )
+    head, rank, group = 3, 2, groups - 1
+    # The third value of a rank, the tenth query: of the second half of its pair.
+    at = of_qkv[head, rank].view(groups, 48)[group]
+    assert at[32 + 2] == qkv[2 * config.n_heads * HEAD + head * HEAD + 16 * rank + 2, group]
+    assert at[9] == qkv[head * HEAD + 8 * rank + 32 + 1, group]
+    assert of_out[head, rank, 5] == out[rank * shape.columns + 5, head // 2 if bits == 4 else 0]
+    channels = config.ffn_width // (config.n_heads * RANKS)
+    first = (head * RANKS + rank) * channels
+    at = of_gates[head, rank].view(groups, -1, 2, 8)[group]
+    assert at[1, 1, 3] == gate_up[config.ffn_width + first + 11, group]
+    inner = of_down[head, rank].view(down_groups, -1)[-1]
+    last = head * down_groups + down_groups - 1 if bits == 4 else 0
+    assert inner[7] == down[rank * shape.columns + 7, last]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "bits", "n_rows"), [(T3_LAYERS, 16, 2), (VOICE, 8, 1), (WIDER, 4, 2)]
+)
+def test_it_compiles_and_is_kept(
+    config: DecoderConfig, bits: int, n_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cuda.bindings.nvrtc")
+    import triton
+
+    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
+    image = compiled(shape_of(config, bits, n_rows))
+    assert b"layers" in image
+    monkeypatch.setattr("tts.kernels.layers._compile", lambda *_: pytest.fail("was kept"))
+    assert compiled(shape_of(config, bits, n_rows)) == image
+
+
+@pytest.mark.parametrize(
+    ("change", "bits", "words"),
+    [
+        ({"width": 320}, 16, "a width of 320"),
+        ({"n_heads": 3}, 16, "odd number"),
+        ({"ffn_width": 700}, 16, "700 channels"),
+        ({}, 4, "groups of 128"),
+    ],
+)
+def test_shapes_are_refused_with_the_reason(change: dict[str, int], bits: int, words: str) -> None:
+    assert shape_of(VOICE).why_not() is None
+    assert words in str(replace(shape_of(VOICE, bits), **change).why_not())
+
+
+def test_three_rows_are_refused() -> None:
+    assert "3 rows" in str(shape_of(VOICE, n_rows=3).why_not())
+
+
+def test_a_cpu_is_refused() -> None:
+    decoder, _ = make(VOICE, "cpu", torch.bfloat16)
+    layers = [read(block, "native", None) for block in decoder.blocks]  # type: ignore[arg-type]
+    step = AllLayers(VOICE, layers, decoder.norm.weight, torch.bfloat16, torch.device("cpu"))
+    cache = StaticCache(3, (2, 4, 64, HEAD), torch.bfloat16, torch.device("cpu"))
+    assert "does not run on cpu" in str(step.why_not(2, cache.layers))
+
+
+# --- on a GPU --------------------------------------------------------------------------------
+
+
+def on_hopper(test: Callable[..., None]) -> Callable[..., None]:
+    has_it = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+    skipped = pytest.mark.skipif(not has_it, reason="needs compute capability 9.0")
+    return pytest.mark.gpu(skipped(test))  # type: ignore[no-any-return]
+
+
+N_SLOTS = 512
+
+
+def both(config: DecoderConfig, weights: Weights) -> tuple[FusedStep, Decoder]:
+    """A step, and the float32 decoder of the same weights."""
+    decoder, _ = make(config, "cuda", torch.bfloat16)
+    step = FusedStep(decoder, weights=weights, products="layers")
+    exact, _ = make(config, "cuda")
+    exact.load_state_dict({k: v.float() for k, v in decoder.state_dict().items()})
+    if weights != "native":
+        for block, layer in zip(exact.blocks, step.layers, strict=True):
+            for module, weight in (
+                (block.attention.qkv, layer.qkv), (block.attention.out, layer.out),
+                (block.ffn.gate_up, layer.gate_up), (block.ffn.down, layer.down),
+            ):  # fmt: skip
+                module.weight.data = weight.dequantized()  # type: ignore[union-attr]
+    return step, exact
+
+
+def filled(config: DecoderConfig, n_rows: int, n_live: int) -> tuple[StaticCache, StaticCache]:
+    """Equal caches, in bfloat16 and float32; nobody may look behind the live slots."""
+    device = torch.device("cuda")
+    shape = (n_rows, config.n_kv_heads, N_SLOTS, HEAD)
+    mine = StaticCache(config.n_layers, shape, torch.bfloat16, device)
+    theirs = StaticCache(config.n_layers, shape, torch.float32, device)
+    generator = torch.Generator("cuda").manual_seed(1)
+    for kept, other in ((mine.keys, theirs.keys), (mine.values, theirs.values)):
+        kept.normal_(generator=generator)
+        kept[..., n_live:, :] = torch.nan
+        other.copy_(kept.nan_to_num())
+    return mine, theirs
+
+
+@on_hopper
+@pytest.mark.parametrize("weights", ["native", "int8", "int4"])
+@pytest.mark.parametrize("config", [VOICE, WIDER, T3_LAYERS], ids=["voice", "wider", "t3"])
+@pytest.mark.parametrize("n_rows", [1, 2])
+@torch.inference_mode()
+def test_hidden_states_are_the_decoders(
+    config: DecoderConfig, weights: Weights, n_rows: int
+) -> None:
+    if config is VOICE and weights == "int4":
+        pytest.skip("4 bits do not fit the voice")
+    step, exact = both(config, weights)
+    torch.manual_seed(2)
+    for context in (0, 1, 4, 127, 128, 300, 383, 384, 500):
+        mine, theirs = filled(config, n_rows, context + n_rows)
+        positions = torch.arange(context, context + n_rows, device="cuda")[:, None]
+        for _ in range(3):
+            x = torch.randn(n_rows, 1, config.width, device="cuda").bfloat16()
+            found = step(x, positions, mine).clone()
+            expected = exact(x.float(), positions, causal_mask(positions, N_SLOTS), theirs)
+            assert_close(found, expected.double(), 0.01)
+            positions = positions + 1
+        written = slice(context, context + 3)
+        for a, b in ((mine.keys, theirs.keys), (mine.values, theirs.values)):
+            assert_close(a[:, 0, :, written], b[:, 0, :, written].double(), 0.02)
+
+
+@on_hopper
+@pytest.mark.parametrize("weights", ["native", "int8"])
+@torch.inference_mode()
+def test_captured_steps_give_the_same_bits_again(weights: Weights) -> None:
+    step, _ = both(VOICE, weights)
+    cache, _ = filled(VOICE, 2, 60)
+    positions = torch.full((2, 1), 59, device="cuda")
+    x = torch.randn(2, 1, VOICE.width, device="cuda").bfloat16()
+
+    def advance() -> Tensor:
+        positions.add_(1)
+        return step(x, positions, cache)
+
+    graph = StepGraph(advance, torch.device("cuda"))
+
+    def replay() -> list[Tensor]:
+        positions.fill_(59)
+        return [graph().clone() for _ in range(200)]
+
+    first, second = replay(), replay()
+    assert all(a.equal(b) for a, b in zip(first, second, strict=True))
+    assert not first[0].equal(first[1])
+
+
+@on_hopper
+@torch.inference_mode()
+def test_one_row_and_two_take_turns() -> None:
+    step, _ = both(VOICE, "native")
+    (two, _), (one, _) = filled(VOICE, 2, 30), filled(VOICE, 1, 30)
+    x = torch.randn(2, 1, VOICE.width, device="cuda").bfloat16()
+    positions = torch.full((2, 1), 30, device="cuda")
+    expected = step(x, positions, two).clone(), step(x[:1], positions[:1], one).clone()
+    for _ in range(3):
+        assert step(x, positions, two).equal(expected[0])
+        assert step(x[:1], positions[:1], one).equal(expected[1])
+
+
+@on_hopper
+@torch.inference_mode()
+def test_other_caches_and_numbers_are_refused() -> None:
+    device = torch.device("cuda")
+    decoder, _ = make(VOICE, "cuda", torch.bfloat16)
+    step = FusedStep(decoder, products="layers")
+    x, positions = torch.zeros(2, 1, 256, device="cuda").bfloat16(), torch.zeros(2, 1).long().cuda()
+    shape = (2, 4, 64, HEAD)
+    caches: list[Any] = [
+        StaticInt8Cache(3, shape, device),
+        SimpleNamespace(
+            layers=[
+                SimpleNamespace(keys=torch.zeros(shape, device="cuda").bfloat16()[:, :, i:],
+                                values=torch.zeros(shape, device="cuda").bfloat16()[:, :, i:])
+                for i in (0, 1, 0)
+            ]
+        ),
+    ]  # fmt: skip
+    for cache in caches:
+        with pytest.raises(InapplicableError, match="reads a cache"):
+            step(x, positions, cache)
+    wide, _ = make(VOICE, "cuda", torch.float16)
+    kept = StaticCache(3, shape, torch.float16, device)
+    with pytest.raises(InapplicableError, match="takes bfloat16"):
+        FusedStep(wide, products="layers")(x.half(), positions, kept)
+    with pytest.raises(InapplicableError, match="3 rows"):
+        step(torch.zeros(3, 1, 256, device="cuda").bfloat16(), positions, caches[0])
