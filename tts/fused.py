@@ -89,7 +89,8 @@ class _Buffers:
 class FusedStep:
     """Runs ``Decoder.forward`` for one new entry per row over a static cache.
 
-    The decoder's parameters are read as they are now and, unless quantized, shared. Buffers are
+    The decoder's parameters are read as they are now and, unless quantized, shared; one launch
+    lays them out anew at its first call. Buffers are
     kept per number of rows; what a call returns is overwritten by the next one. Nothing is looked
     at by the host, so a step can be captured.
 
@@ -191,7 +192,7 @@ class FusedStep:
         return True
 
     def products_for(self, n_rows: int) -> Products:
-        """Return who multiplies so many rows in five kernels a layer: rows, tiles or a library.
+        """Return who multiplies so many rows: any of ``Products`` but ``"auto"``.
 
         Raises:
             InapplicableError: Those that were asked for cannot take them.
@@ -200,6 +201,8 @@ class FusedStep:
         from tts.kernels.mma_rows import MAX_ROWS as MAX_MMA_ROWS
         from tts.kernels.products import MAX_ROWS as MAX_TILED_ROWS
 
+        if self.products == "layers":
+            return "layers"
         if self.products == "library" and self.weights == "native":
             return "library"
         most = MAX_MMA_ROWS if self._are_for_tensor_cores else MAX_ROWS

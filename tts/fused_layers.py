@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from tts.decoder import DecoderConfig
+from tts.errors import InapplicableError
 from tts.fused_weights import LayerWeights
 
 if TYPE_CHECKING:
     from tts.kernels.layers import Kernel, Packed, Shape
 
-_BITS = {"Tensor": 16, "Parameter": 16, "Int8Rows": 8, "Int4Rows": 4}
+_BUFFERS = ("keys", "values")
+_BITS = {"Tensor": 16, "Int8Rows": 8, "Int4Rows": 4}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +67,11 @@ class AllLayers:
             n_rows: Of the batch.
             kept: The cache's layers, ``tts.fused.Layer``.
         """
-        return self._never or self._shape(n_rows).why_not() or _why_not_cache(kept)
+        return (
+            self._never
+            or self._shape(n_rows).why_not()
+            or _why_not_cache(kept, n_rows, self.config)
+        )
 
     def __call__(
         self, x: Tensor, positions: Tensor, kept: Sequence[Any], table: tuple[Tensor, Tensor]
@@ -82,8 +88,12 @@ class AllLayers:
             Normalised hidden states, shape (rows, width); overwritten by the next call.
 
         Raises:
-            RuntimeError: The kernel cannot be compiled or started.
+            InapplicableError: The kernel cannot be compiled, or finds no room on this GPU.
         """
+        assert x.shape == (len(x), self.config.width)
+        assert x.dtype == self.dtype
+        assert positions.dtype == torch.int64
+        assert positions.is_contiguous()
         made = self._for(len(x))
         keys, values = kept[0].keys, kept[0].values
         layer_stride = _layer_stride([layer.keys for layer in kept])
@@ -97,7 +107,7 @@ class AllLayers:
         return made.hidden
 
     def _why_never(self) -> str | None:
-        from tts.kernels.layers import CAPABILITY, HEAD
+        from tts.kernels.layers import CAPABILITY, GROUP, HEAD
 
         c = self.config
         if self.device.type != "cuda":
@@ -114,8 +124,8 @@ class AllLayers:
             return f"one launch for all layers takes bfloat16, not {self.dtype}"
         if c.head_dim != HEAD or c.n_heads != c.n_kv_heads:
             return f"one launch for all layers takes heads of {HEAD} with keys of their own each"
-        if self._bits() == 4 and self.layers[0].qkv.group != 128:  # type: ignore[union-attr]
-            return "one launch for all layers takes 4 bits in groups of 128"
+        if self._bits() == 4 and self.layers[0].qkv.group != GROUP:  # type: ignore[union-attr]
+            return f"one launch for all layers takes 4 bits in groups of {GROUP}"
         return None
 
     def _bits(self) -> int:
@@ -139,12 +149,20 @@ class AllLayers:
         from tts.kernels.layers import kernel, pack
 
         if n_rows not in self._made:
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("a step must have run before it is captured")
             shape = self._shape(n_rows)
+            try:
+                made = kernel(shape, self.device)
+            except (RuntimeError, ImportError, OSError) as error:
+                raise InapplicableError("compile", "fused", str(error)) from error
             others = list(self._made.values())
             packed = others[0].packed if others else pack(self.layers, self.norm, shape)
+            if packed.numbers.shape[-1] != made.n_numbers:
+                raise RuntimeError(f"cuda/shape.cuh has {made.n_numbers} numbers for {shape}")
             n_parts = 2 * self.config.width * self.config.n_heads * n_rows
             self._made[n_rows] = _Made(
-                kernel=kernel(shape, self.device),
+                kernel=made,
                 packed=packed,
                 parts=torch.zeros(n_parts, dtype=torch.int32, device=self.device),
                 counter=torch.zeros(1, dtype=torch.int32, device=self.device),
@@ -155,17 +173,26 @@ class AllLayers:
         return self._made[n_rows]
 
 
-def _why_not_cache(kept: Sequence[Any]) -> str | None:
+def _why_not_cache(kept: Sequence[Any], n_rows: int, config: DecoderConfig) -> str | None:
     first = kept[0]
-    has_more = any(getattr(first, name, None) is not None for name in ("block_table", "key_scales"))
-    if has_more or first.keys.dtype != torch.bfloat16:
-        return "one launch for all layers reads a cache of bfloat16 without pages"
+    if any(getattr(first, name, None) is not None for name in ("block_table", "key_scales")):
+        return "one launch for all layers reads a cache without pages and scales"
+    buffers = [tensor for layer in kept for tensor in (layer.keys, layer.values)]
+    rows, heads, _, head_dim = first.keys.shape
+    wanted = config.n_layers, config.n_kv_heads, config.head_dim
+    if (len(kept), heads, head_dim) != wanted or rows < n_rows:
+        return f"one launch for {n_rows} rows does not fit a cache of {tuple(first.keys.shape)}"
+    if any(tensor.dtype != torch.bfloat16 for tensor in buffers):
+        return "one launch for all layers reads a cache of bfloat16"
     strides = first.keys.stride()
-    is_even = all(layer.keys.stride() == layer.values.stride() == strides for layer in kept)
-    keys = _layer_stride([layer.keys for layer in kept])
-    if not is_even or strides[3] != 1 or keys is None:
-        return "one launch for all layers reads a cache whose layers lie evenly in memory"
-    if keys != _layer_stride([layer.values for layer in kept]) or any(n % 8 for n in strides[:3]):
+    is_even = all(
+        tensor.shape == first.keys.shape and tensor.stride() == strides for tensor in buffers
+    )
+    by_layer = {_layer_stride([getattr(layer, name) for layer in kept]) for name in _BUFFERS}
+    # It reads 16 bytes at a time.
+    is_aligned = not any(n % 8 for n in strides[:3]) and strides[3] == 1
+    is_aligned = is_aligned and not any(tensor.data_ptr() % 16 for tensor in buffers)
+    if not is_even or not is_aligned or len(by_layer) != 1 or None in by_layer:
         return "one launch for all layers reads a cache whose layers lie evenly in memory"
     return None
 

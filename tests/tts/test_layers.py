@@ -23,10 +23,11 @@ from tts.kernels.layers import HEAD, RANKS, WARPS, Shape, codes, compiled, lay, 
 from tts.kernels.weights import Weight, to_int4, to_int8
 from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
 
-pytest.importorskip("triton")
-
 VOICE = DecoderConfig(n_layers=3, width=256, n_heads=4, n_kv_heads=4, ffn_width=704, qk_norm=True)
 WIDER = DecoderConfig(n_layers=2, width=512, n_heads=8, n_kv_heads=8, ffn_width=2048)
+# Down is taken in two pieces; in 4 bits, with ``SIXES``, in three.
+DEEPER = DecoderConfig(n_layers=2, width=256, n_heads=4, n_kv_heads=4, ffn_width=2048)
+SIXES = DecoderConfig(n_layers=3, width=512, n_heads=8, n_kv_heads=8, ffn_width=3072)
 T3_LAYERS = DecoderConfig(
     n_layers=3, width=1024, n_heads=16, n_kv_heads=16, ffn_width=4096, rope_theta=5e5
 )
@@ -99,7 +100,7 @@ def parts_of(cut: Tensor, shape: Shape) -> Iterator[Tensor]:
     return (cut[:, :, a:b] for a, b in pairwise(at))
 
 
-@pytest.mark.parametrize("config", [VOICE, WIDER, T3_LAYERS], ids=["voice", "wider", "t3"])
+@pytest.mark.parametrize("config", [VOICE, WIDER, DEEPER, T3_LAYERS])
 def test_units_multiply_as_the_matrices_do(config: DecoderConfig) -> None:
     """What blocks make of their units, put together, is the whole product."""
     torch.manual_seed(0)
@@ -174,13 +175,13 @@ def test_scales_lie_in_the_order_of_the_work(config: DecoderConfig, bits: int) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "bits", "n_rows"), [(T3_LAYERS, 16, 2), (VOICE, 8, 1), (WIDER, 4, 2)]
+    ("config", "bits", "n_rows"), [(T3_LAYERS, 16, 2), (VOICE, 8, 1), (SIXES, 4, 2)]
 )
 def test_it_compiles_and_is_kept(
     config: DecoderConfig, bits: int, n_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cuda.bindings.nvrtc")
-    import triton
+    triton = pytest.importorskip("triton")
 
     monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
     image = compiled(shape_of(config, bits, n_rows))
@@ -224,7 +225,7 @@ def on_hopper(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.gpu(skipped(test))  # type: ignore[no-any-return]
 
 
-N_SLOTS = 512
+N_SLOTS = 1024
 
 
 def both(config: DecoderConfig, weights: Weights) -> tuple[FusedStep, Decoder]:
@@ -259,7 +260,11 @@ def filled(config: DecoderConfig, n_rows: int, n_live: int) -> tuple[StaticCache
 
 @on_hopper
 @pytest.mark.parametrize("weights", ["native", "int8", "int4"])
-@pytest.mark.parametrize("config", [VOICE, WIDER, T3_LAYERS], ids=["voice", "wider", "t3"])
+@pytest.mark.parametrize(
+    "config",
+    [VOICE, WIDER, DEEPER, SIXES, T3_LAYERS],
+    ids=["voice", "wider", "deeper", "sixes", "t3"],
+)
 @pytest.mark.parametrize("n_rows", [1, 2])
 @torch.inference_mode()
 def test_hidden_states_are_the_decoders(
@@ -269,7 +274,7 @@ def test_hidden_states_are_the_decoders(
         pytest.skip("4 bits do not fit the voice")
     step, exact = both(config, weights)
     torch.manual_seed(2)
-    for context in (0, 1, 4, 127, 128, 300, 383, 384, 500):
+    for context in (0, 1, 4, 127, 128, 300, 383, 384, 767, 768, 1000):
         mine, theirs = filled(config, n_rows, context + n_rows)
         positions = torch.arange(context, context + n_rows, device="cuda")[:, None]
         for _ in range(3):
@@ -285,12 +290,13 @@ def test_hidden_states_are_the_decoders(
 
 @on_hopper
 @pytest.mark.parametrize("weights", ["native", "int8"])
+@pytest.mark.parametrize("config", [VOICE, WIDER], ids=["odd", "even"])  # numbers of layers
 @torch.inference_mode()
-def test_captured_steps_give_the_same_bits_again(weights: Weights) -> None:
-    step, _ = both(VOICE, weights)
-    cache, _ = filled(VOICE, 2, 60)
+def test_captured_steps_give_the_same_bits_again(config: DecoderConfig, weights: Weights) -> None:
+    step, _ = both(config, weights)
+    cache, _ = filled(config, 2, 60)
     positions = torch.full((2, 1), 59, device="cuda")
-    x = torch.randn(2, 1, VOICE.width, device="cuda").bfloat16()
+    x = torch.randn(2, 1, config.width, device="cuda").bfloat16()
 
     def advance() -> Tensor:
         positions.add_(1)

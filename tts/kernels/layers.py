@@ -7,10 +7,11 @@ engine brings, has no counterpart in Triton.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
-import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,12 @@ HEAD, WARPS, RANKS = 64, 16, 4  # of cuda/shape.cuh: width of a head, warps, blo
 GROUP = 128  # inputs that share a scale in 4 bits
 MAX_ROWS, WIDTHS = 2, (256, 512, 1024)
 CAPABILITY = 9, 0  # what it was tried on; it wants clusters, so no older one can
+# Weights, numbers, gains, x, hidden, positions, keys, values | strides of the cache in elements, by
+# layer, row, head and slot | cosines, sines, parts, counter | layers, and what norms add.
+ARGUMENTS = (
+    *[ctypes.c_void_p] * 8, *[ctypes.c_longlong] * 4, *[ctypes.c_void_p] * 4, ctypes.c_int,
+    ctypes.c_float,
+)  # fmt: skip
 _FOLDER = Path(__file__).with_name("cuda")
 
 
@@ -61,7 +68,7 @@ class Shape:
     @property
     def k_warps(self) -> int:
         """Warps along the inputs of qkv, gate and up."""
-        return min(WARPS, self.width // 64)
+        return self.width // 64
 
     @property
     def n_units(self) -> int:
@@ -84,8 +91,8 @@ class Shape:
     def why_not(self) -> str | None:
         """Return what the kernel cannot take of it, or None."""
         n_blocks = self.n_heads * RANKS
-        if self.n_rows > MAX_ROWS:
-            return f"{self.n_rows} rows are more than {MAX_ROWS}"
+        if not 1 <= self.n_rows <= MAX_ROWS:
+            return f"{self.n_rows} rows are not one or two"
         if self.width not in WIDTHS:
             return f"a width of {self.width} is not among {', '.join(map(str, WIDTHS))}"
         if self.n_heads % 2:
@@ -258,14 +265,7 @@ def lay(cut: Tensor, bits: int) -> Tensor:
 
 def codes(weight: Weight) -> Tensor:
     """Return a weight as it is, or the integers that stand for it."""
-    if isinstance(weight, Tensor):
-        return weight
-    bits = weight.words.to(torch.int32)
-    if isinstance(weight, Int8Rows):
-        return torch.cat((bits & 255, bits >> 8 & 255), dim=1) - 128
-    n_out, n_groups = weight.scales.shape
-    bits = bits.view(n_out, n_groups, weight.group // 4)
-    return (torch.cat([bits >> 4 * i & 15 for i in range(4)], dim=-1) - 8).view(n_out, -1)
+    return weight if isinstance(weight, Tensor) else weight.codes()
 
 
 def scales(weights: Sequence[Weight], shape: Shape) -> Tensor:
@@ -301,7 +301,7 @@ class Kernel:
     """The kernel for a shape on a device, compiled.
 
     Raises:
-        RuntimeError: It cannot be compiled, or so many blocks do not find room at once.
+        RuntimeError: It cannot be compiled or loaded, or so many blocks do not find room at once.
     """
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
@@ -316,7 +316,9 @@ class Kernel:
             layout = (ctypes.c_int * 4)()
             _checked(driver.cuMemcpyDtoH(ctypes.addressof(layout), address, 16))
             self.shared_bytes = layout[0]
-            assert layout[1:3] == [shape.n_units, shape.unit_bytes], list(layout)
+            self.n_numbers = layout[3]
+            if layout[1:3] != [shape.n_units, shape.unit_bytes]:
+                raise RuntimeError(f"cuda/shape.cuh counts otherwise: {list(layout)} for {shape}")
             attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             _checked(driver.cuFuncSetAttribute(self.function, attribute, self.shared_bytes))
             room = _checked(driver.cuOccupancyMaxActiveClusters(self.function, self._launch()))
@@ -342,26 +344,15 @@ class Kernel:
         return launch
 
     def __call__(self, *arguments: Tensor | int | float) -> None:
-        """Launch on the current stream, with arguments as ``cuda/layers.cu`` wants them.
-
-        Integers are of 64 bits but for the number of layers, the last but one.
-        """
+        """Launch on the current stream, with arguments of ``ARGUMENTS``."""
         from cuda.bindings import driver
 
-        values: list[int | float] = []
-        types: list[Any] = []
-        for i, argument in enumerate(arguments):
-            if isinstance(argument, Tensor):
-                values.append(argument.data_ptr())
-                types.append(ctypes.c_void_p)
-            else:
-                values.append(argument)
-                is_layers = i == len(arguments) - 2
-                whole = ctypes.c_int if is_layers else ctypes.c_longlong
-                types.append(ctypes.c_float if isinstance(argument, float) else whole)
-        parameters = tuple(values), tuple(types)
+        values = tuple(
+            argument.data_ptr() if isinstance(argument, Tensor) else argument
+            for argument in arguments
+        )
         with torch.cuda.device(self.device):
-            _checked(driver.cuLaunchKernelEx(self._launch(), self.function, parameters, 0))
+            _checked(driver.cuLaunchKernelEx(self._launch(), self.function, (values, ARGUMENTS), 0))
 
 
 @functools.cache
@@ -379,7 +370,7 @@ def compiled(shape: Shape) -> bytes:
     import triton
     from cuda.bindings import nvrtc
 
-    sources = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir())}
+    sources = {path.name: path.read_bytes() for path in sorted(_FOLDER.glob("*.cu*"))}
     defines = {
         "WIDTH": shape.width, "FFN": shape.ffn, "C": RANKS, "N_CLUSTERS": shape.n_heads,
         "ROWS": shape.n_rows, "BITS": shape.bits, "QK_NORM": int(shape.qk_norm),
@@ -394,10 +385,11 @@ def compiled(shape: Shape) -> bytes:
     if kept.exists():
         return kept.read_bytes()
     image = _compile(sources, options)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    beside = kept.with_suffix(f".{os.getpid()}")  # others may be at the same
-    beside.write_bytes(image)
-    beside.replace(kept)
+    with contextlib.suppress(OSError):  # one that cannot be kept is compiled anew next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as beside:
+            beside.write(image)
+        Path(beside.name).replace(kept)
     return image
 
 
@@ -412,12 +404,15 @@ def _compile(sources: dict[str, bytes], options: Sequence[str]) -> bytes:
         )
     )  # fmt: skip
     status, *_ = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
-    if int(status):
-        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
-        nvrtc.nvrtcGetProgramLog(program, log)
-        raise RuntimeError(f"layers.cu: {log.decode()}")
-    image = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program)))
-    _checked(nvrtc.nvrtcGetCUBIN(program, image))
+    try:
+        if int(status):
+            log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
+            _checked((*nvrtc.nvrtcGetProgramLog(program, log), None))
+            raise RuntimeError(f"layers.cu: {log.decode().rstrip(chr(0))}")
+        image = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program)))
+        _checked((*nvrtc.nvrtcGetCUBIN(program, image), None))
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
     return image
 
 

@@ -32,11 +32,14 @@ class Int8Rows:
         """(out, in)."""
         return self.words.shape[0], 2 * self.words.shape[1]
 
+    def codes(self) -> Tensor:
+        """Return the codes, shape (out, in), int32, from -127 to 127."""
+        bits = self.words.to(torch.int32)
+        return torch.cat((bits & 255, bits >> 8 & 255), dim=1) - 128
+
     def dequantized(self) -> Tensor:
         """Return the weight that the codes stand for, float32."""
-        bits = self.words.to(torch.int32)
-        codes = torch.cat((bits & 255, bits >> 8 & 255), dim=1) - 128
-        return codes * self.scales[:, None]
+        return self.codes() * self.scales[:, None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,12 +62,17 @@ class Int4Rows:
         """(out, in)."""
         return self.words.shape[0], 4 * self.words.shape[1]
 
-    def dequantized(self) -> Tensor:
-        """Return the weight that the codes stand for, float32."""
+    def codes(self) -> Tensor:
+        """Return the codes, shape (out, in), int32, from -7 to 7."""
         n_out, n_groups = self.scales.shape
         bits = self.words.to(torch.int32).view(n_out, n_groups, self.group // 4)
-        codes = torch.cat([bits >> 4 * i & 15 for i in range(4)], dim=-1) - 8
-        return (codes * self.scales.float()[..., None]).view(n_out, -1)
+        parts = [bits >> 4 * i & 15 for i in range(4)]
+        return (torch.cat(parts, dim=-1) - 8).view(n_out, -1)
+
+    def dequantized(self) -> Tensor:
+        """Return the weight that the codes stand for, float32."""
+        codes = self.codes().view(*self.scales.shape, self.group)
+        return (codes * self.scales.float()[..., None]).flatten(1)
 
 
 Weight = Tensor | Int8Rows | Int4Rows

@@ -59,30 +59,30 @@ struct Block {
 
     // Leave a tile's part of its columns for the blocks of this rank.
     __device__ __forceinline__ void leave_part(const float (&c)[4], u32* mine, int tile,
-                                               u32 phase) const {
+                                               u32 stamp) const {
         if (lane & 3) return;
         u32* at = mine + ROWS * (16 * tile + (lane >> 2));
         const u32 keep = ~1u;
         if constexpr (ROWS == 2) {
             asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(at),
-                         "r"(bits(c[0]) & keep | phase), "r"(bits(c[1]) & keep | phase)
+                         "r"(bits(c[0]) & keep | stamp), "r"(bits(c[1]) & keep | stamp)
                          : "memory");
             asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(at + 8 * ROWS),
-                         "r"(bits(c[2]) & keep | phase), "r"(bits(c[3]) & keep | phase)
+                         "r"(bits(c[2]) & keep | stamp), "r"(bits(c[3]) & keep | stamp)
                          : "memory");
         } else {
             asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(at),
-                         "r"(bits(c[0]) & keep | phase)
+                         "r"(bits(c[0]) & keep | stamp)
                          : "memory");
             asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(at + 8),
-                         "r"(bits(c[2]) & keep | phase)
+                         "r"(bits(c[2]) & keep | stamp)
                          : "memory");
         }
     }
 
     // Return the sum of all clusters' parts of this thread's number: half a warp polls the first
     // half of the clusters, for both rows.
-    __device__ __forceinline__ float join(const u32* theirs, u32 phase) const {
+    __device__ __forceinline__ float join(const u32* theirs, u32 stamp) const {
         constexpr int N = N_CLUSTERS / 2, STRIDE = COLUMNS * ROWS;
         const u32 upper = lane >> 4;
         const u32* at = theirs + ROWS * (16 * warp + (lane & 15)) + upper * (N * STRIDE);
@@ -90,7 +90,7 @@ struct Block {
 #pragma unroll
         for (int c = 0; c < N; c++) {
 #pragma unroll
-            for (int row = 0; row < ROWS; row++) v[c][row] = phase ^ 1;
+            for (int row = 0; row < ROWS; row++) v[c][row] = stamp ^ 1;
             look(v[c], at + c * STRIDE, true);
         }
         bool is_waiting;
@@ -98,7 +98,7 @@ struct Block {
             is_waiting = false;
 #pragma unroll
             for (int c = 0; c < N; c++) {
-                const u32 wrong = (v[c][0] ^ phase | v[c][ROWS - 1] ^ phase) & 1;
+                const u32 wrong = (v[c][0] ^ stamp | v[c][ROWS - 1] ^ stamp) & 1;
                 is_waiting |= wrong;
                 look(v[c], at + c * STRIDE, wrong);
             }
@@ -108,8 +108,9 @@ struct Block {
         for (int row = 0; row < ROWS; row++)
 #pragma unroll
             for (int c = 0; c < N; c++) sums[row] += __uint_as_float(v[c][row]);
-        if (ROWS == 1) return sums[0] + __shfl_xor_sync(~0u, sums[0], 16);
-        return sums[upper ? ROWS - 1 : 0] + __shfl_xor_sync(~0u, sums[upper ? 0 : ROWS - 1], 16);
+        const float first = sums[0], second = sums[ROWS - 1];
+        if (ROWS == 1) return first + __shfl_xor_sync(~0u, first, 16);
+        return (upper ? second : first) + __shfl_xor_sync(~0u, upper ? first : second, 16);
     }
 };
 

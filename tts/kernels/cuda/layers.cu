@@ -50,7 +50,6 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                  base + NUMBERS_FULL + 8 * (layer & 1));
     };
     ask_numbers(0);
-    asm volatile("griddepcontrol.wait;" ::: "memory");
     const u32 k_warp = warp % K_WARPS, m_warp = warp / K_WARPS;
     const u32 row = warp / ROW_WARPS, row_warp = warp % ROW_WARPS, sub = lane >> 3,
               lane8 = lane & 7;
@@ -205,8 +204,8 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
                 if (sub == 0) {
                     weight = 1;
                     widen(sums, new_v);
-                    *(uint4*)(k_at + position * slot_stride) = new_k;
-                    *(uint4*)(v_at + position * slot_stride) = new_v;
+                    __stcg((uint4*)(k_at + position * slot_stride), new_k);
+                    __stcg((uint4*)(v_at + position * slot_stride), new_v);
                 }
             }
             for (int first = 0; first == 0 || slot_of(first) - (int)sub < position;
@@ -375,7 +374,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
         keep_power(norm);
         {
             // Some blocks of inputs at a time; in 4 bits two are a group.
-            constexpr int D = divisor(DOWN_BLOCKS), G = D < GROUP_BLOCKS ? D : GROUP_BLOCKS;
+            constexpr int D = DOWN_CHUNK, G = D < GROUP_BLOCKS ? D : GROUP_BLOCKS;
             static_assert(D % G == 0 && GROUP_BLOCKS % G == 0, "whole groups");
             Fragment a[D];
             float sum[4] = {};

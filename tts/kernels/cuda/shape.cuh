@@ -27,7 +27,10 @@ constexpr int EARLY = BITS == 16 ? 2 : 3;  // of those of gate and up, before po
 // what blocks tell each other: so few are on their way at once, and some are asked for only when
 // something has been heard.
 constexpr int MAX_STAGES = 2;
-constexpr int DOWN_LATER = BITS == 16 ? 0 : 1;     // stages asked for behind the last meeting
+constexpr int DOWN_CHUNK =
+    BITS == 4 ? (DOWN_BLOCKS % 4 ? 2 : 4) : divisor(DOWN_BLOCKS);  // two blocks are a group
+// Stages asked for behind the last meeting: the last of a layer, which all must be taken with.
+constexpr int DOWN_LATER = BITS == 16 || DOWN_CHUNK < DOWN_BLOCKS ? 0 : 1;
 constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks before polling behind down
 constexpr int GROUP = 128;                         // inputs that share a scale in 4 bits
 constexpr int X_GROUPS = BITS == 4 ? WIDTH / GROUP : 1;
@@ -83,5 +86,6 @@ static_assert(C == 4 && FFN % 8 == 0 && FFN * C % 64 == 0, "tiles");
 static_assert(UNITS % STAGE_UNITS == 0 && N_CLUSTERS % 2 == 0 && K_WARPS % 2 == 0, "stages");
 static_assert(OUT_TILES <= WARPS && N_STAGES >= 2, "room");
 static_assert(BITS != 4 || FFN * C % GROUP == 0, "groups");
+static_assert(DOWN_BLOCKS % DOWN_CHUNK == 0, "chunks");
 
 extern "C" __device__ const int LAYOUT[] = {SHARED_BYTES, UNITS, UNIT_BYTES, N_NUMBERS};
