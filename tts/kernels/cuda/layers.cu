@@ -91,6 +91,12 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
     const auto keep_power = [&](const Norms& norm) {
         if (BITS < 16) power = {power_below(norm.first), power_below(norm.second)};
     };
+    // Add what all clusters left for this block to the stream, and tell the stream times gains.
+    const auto hear_and_tell = [&](const u32* left, u32 gains) {
+        if (!has_column) return;
+        x += b.join(left, meeting);
+        b.tell_stream(x, told(load_bfloat16(gains + 2 * (16 * warp + (lane & 15)))));
+    };
     u32 n_x = 0;
     for (int layer = 0; layer < n_layers; layer++, meeting ^= 1) {
         const u32 phase = layer & 1, half = layer & 1;
@@ -330,10 +336,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
             constexpr int BEFORE = CHUNK < EARLY ? CHUNK : EARLY;
             Fragment a[CHUNK];
             take<BEFORE, false>(FFN_UNIT, a, ring);
-            if (has_column) x += b.join(parts + theirs, meeting);
-            if (has_column)
-                b.tell_stream(
-                    x, told(load_bfloat16(number + 4 * FFN_GAIN + 2 * (16 * warp + (lane & 15)))));
+            hear_and_tell(parts + theirs, number + 4 * FFN_GAIN);
             take<CHUNK - BEFORE, false>(FFN_UNIT + BEFORE, a + BEFORE, ring);
             wait(base + X_BAR, n_x++ & 1);
             if (tid == 0) expect(base + X_BAR, X_BYTES);
@@ -411,10 +414,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
             if (warp < OUT_TILES) b.leave_part(sum, parts + place + mine, warp, meeting);
         }
         pause<POLL_AFTER>();
-        if (has_column) x += b.join(parts + place + theirs, meeting);
-        if (has_column)
-            b.tell_stream(
-                x, told(load_bfloat16(number + 4 * NEXT_GAIN + 2 * (16 * warp + (lane & 15)))));
+        hear_and_tell(parts + place + theirs, number + 4 * NEXT_GAIN);
         ring.ask_owed<DOWN_LATER>();
     }
     wait(base + X_BAR, n_x & 1);
