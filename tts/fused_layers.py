@@ -16,7 +16,8 @@ from tts.errors import InapplicableError
 from tts.fused_weights import LayerWeights
 
 if TYPE_CHECKING:
-    from tts.kernels.layers import Kernel, Packed, Shape
+    from tts.kernels.layers import Kernel
+    from tts.kernels.packed_layers import Packed, Shape
 
 _BUFFERS = ("keys", "values")
 _BITS = {"Tensor": 16, "Int8Rows": 8, "Int4Rows": 4}
@@ -107,7 +108,8 @@ class AllLayers:
         return made.hidden
 
     def _why_never(self) -> str | None:
-        from tts.kernels.layers import CAPABILITY, GROUP, HEAD
+        from tts.kernels.layers import CAPABILITY
+        from tts.kernels.packed_layers import GROUP, HEAD
 
         c = self.config
         if self.device.type != "cuda":
@@ -132,7 +134,7 @@ class AllLayers:
         return _BITS[type(self.layers[0].qkv).__name__]
 
     def _shape(self, n_rows: int) -> Shape:
-        from tts.kernels.layers import Shape
+        from tts.kernels.packed_layers import Shape
 
         c = self.config
         return Shape(
@@ -146,7 +148,8 @@ class AllLayers:
 
     def _for(self, n_rows: int) -> _Made:
         """Return what so many rows need; made at the first call."""
-        from tts.kernels.layers import kernel, pack
+        from tts.kernels.layers import kernel
+        from tts.kernels.packed_layers import pack
 
         if n_rows not in self._made:
             if torch.cuda.is_current_stream_capturing():

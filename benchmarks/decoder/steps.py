@@ -46,10 +46,11 @@ from benchmarks.decoder.ways import (
 from benchmarks.provenance import command_line, provenance
 from tts.decoder import Decoder
 from tts.fused import FusedStep, Tuning
+from tts.kernels.packed_layers import MAX_ROWS
 from tts.kv_cache import StaticCache, causal_mask
 
 CONTEXT, SLOTS = 300, 1024
-MAX_LAUNCHED_ROWS, MAX_FEW_ROWS, MAX_MMA_ROWS = 2, 4, 8
+MAX_FEW_ROWS, MAX_MMA_ROWS = 4, 8
 N_DOT_TILES = 2  # tried a product
 TUNED_SHARE, N_TUNED_STEPS = 0.5, 16  # of the time; per timing
 ROLES = ("gate_up", "down", "qkv", "out")
@@ -318,7 +319,7 @@ def _tuning_key(way: Way, batch: int) -> str:
 
 def _ways(n_rows: int) -> Sequence[Way]:
     if n_rows <= MAX_FEW_ROWS:
-        return [way for way in FEW_ROWS if way.products != "layers" or n_rows <= MAX_LAUNCHED_ROWS]
+        return [way for way in FEW_ROWS if way.products != "layers" or n_rows <= MAX_ROWS]
     return MANY_ROWS if n_rows > MAX_MMA_ROWS else (FEW_PRODUCTS, *MANY_ROWS)
 
 

@@ -19,7 +19,8 @@ from tts.errors import InapplicableError
 from tts.fused import FusedStep, Weights
 from tts.fused_layers import AllLayers
 from tts.fused_weights import read
-from tts.kernels.layers import HEAD, RANKS, WARPS, Shape, codes, compiled, lay, scales, units
+from tts.kernels.layers import compiled
+from tts.kernels.packed_layers import HEAD, RANKS, WARPS, Shape, codes, lay, scales, units
 from tts.kernels.weights import Weight, to_int4, to_int8
 from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
 
