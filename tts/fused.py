@@ -3,8 +3,8 @@
 norm and qkv | norms, positions, cache write and attention | output and residual | norm, gate, up
 and SwiGLU | down and residual. One to four rows, eight of bfloat16, are multiplied by our kernels
 for few rows, up to 256 on tensor cores by our tiles; beyond those, and where asked, a library makes
-the products and three small kernels stand between them. Where asked, one or two rows of bfloat16
-run through all layers in one launch (``tts.fused_layers``).
+the products and three small kernels stand between them. One or two rows of bfloat16 run through all
+layers in one launch (``tts.fused_layers``) where the GPU, the decoder and the cache allow it.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class FusedStep:
     """Runs ``Decoder.forward`` for one new entry per row over a static cache.
 
     The decoder's parameters are read as they are now and, unless quantized, shared; one launch
-    lays them out anew at its first call. Buffers are
-    kept per number of rows; what a call returns is overwritten by the next one. Nothing is looked
-    at by the host, so a step can be captured.
+    lays out a copy of them at its first call. Buffers are kept per number of rows; what a call
+    returns is overwritten by the next one. Nothing is looked at by the host, so a step can be
+    captured. ``ran`` names the ways that ran, each how many rows went by it.
 
     Args:
         decoder: In its final precision, its linear layers plain.
@@ -101,8 +101,7 @@ class FusedStep:
         pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
         products: ``"layers"`` for one launch, ``"rows"`` for our kernels of few rows (at most 4,
             or 8 of bfloat16 by weights as they are), ``"tiles"`` for those of many (at most 256, of
-            16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit, but for
-            one launch, whose tests have not run on a GPU yet.
+            16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit.
         tuning: How to cut the work.
 
     Raises:
@@ -142,6 +141,7 @@ class FusedStep:
         self._are_for_tensor_cores = _are_for_tensor_cores(self.layers, self.dtype)
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
         self._buffers: dict[tuple[int, int], _Buffers] = {}
+        self.ran: dict[int, Products] = {}
 
     def __call__(self, x: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Run all layers and write the new entries into the cache.
@@ -159,9 +159,10 @@ class FusedStep:
 
         n_rows, layers = x.shape[0], cache.layers
         stream, n_slots = x.reshape(n_rows, -1), _n_slots(layers[0])
-        if self.is_one_launch(n_rows, cache):
+        way = "layers" if self.is_one_launch(n_rows, cache) else self.products_for(n_rows)
+        self.ran[n_rows] = way
+        if way == "layers":
             return self.all_layers(stream, positions, layers, self._table(n_slots))[:, None]
-        way = self.products_for(n_rows)
         buffers = self._for(n_rows, n_slots, way)
         if way == "tiles":
             stream = self._tiles(stream, positions, layers, buffers)
@@ -184,15 +185,15 @@ class FusedStep:
         Raises:
             InapplicableError: That was asked for and cannot be done.
         """
-        if self.products != "layers":
+        if self.products not in ("auto", "layers"):
             return False
         reason = self.all_layers.why_not(n_rows, cache.layers)
-        if reason is not None:
+        if reason is not None and self.products == "layers":
             raise InapplicableError("compile", "fused", reason)
-        return True
+        return reason is None
 
     def products_for(self, n_rows: int) -> Products:
-        """Return who multiplies so many rows: any of ``Products`` but ``"auto"``.
+        """Return who multiplies so many rows, layer by layer: any of ``Products`` but ``"auto"``.
 
         Raises:
             InapplicableError: Those that were asked for cannot take them.

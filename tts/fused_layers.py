@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from tts.decoder import DecoderConfig
-from tts.errors import InapplicableError
 from tts.fused_weights import LayerWeights
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class AllLayers:
         self.dtype, self.device = dtype, device
         self._made: dict[int, _Made] = {}
         self._never = self._why_never()
+        self._no_kernel: dict[int, str | None] = {}
 
     def why_not(self, n_rows: int, kept: Sequence[Any]) -> str | None:
         """Return what stands against one launch for so many rows over a cache, or None.
@@ -72,6 +72,7 @@ class AllLayers:
             self._never
             or self._shape(n_rows).why_not()
             or _why_not_cache(kept, n_rows, self.config)
+            or self._why_no_kernel(n_rows)
         )
 
     def __call__(
@@ -87,9 +88,6 @@ class AllLayers:
 
         Returns:
             Normalised hidden states, shape (rows, width); overwritten by the next call.
-
-        Raises:
-            InapplicableError: The kernel cannot be compiled, or finds no room on this GPU.
         """
         assert x.shape == (len(x), self.config.width)
         assert x.dtype == self.dtype
@@ -101,7 +99,7 @@ class AllLayers:
         assert layer_stride is not None  # or there was a reason against it
         made.kernel(
             made.packed.weights, made.packed.numbers, made.packed.gains, x.contiguous(),
-            made.hidden, positions, keys, values, layer_stride, *keys.stride()[:3], *table,
+            made.hidden, positions, keys, values, layer_stride, *keys.stride()[:2], *table,
             made.parts, made.counter,
             len(self.layers), self.config.norm_eps,
         )  # fmt: skip
@@ -146,6 +144,20 @@ class AllLayers:
             n_rows=n_rows,
         )
 
+    def _why_no_kernel(self, n_rows: int) -> str | None:
+        """Return why the kernel cannot be compiled, or finds no room on this GPU; asked once."""
+        from tts.kernels.layers import kernel
+
+        if n_rows not in self._no_kernel:
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("a step must have run before it is captured")
+            try:
+                kernel(self._shape(n_rows), self.device)
+                self._no_kernel[n_rows] = None
+            except (RuntimeError, ImportError, OSError) as error:
+                self._no_kernel[n_rows] = str(error)
+        return self._no_kernel[n_rows]
+
     def _for(self, n_rows: int) -> _Made:
         """Return what so many rows need; made at the first call."""
         from tts.kernels.layers import kernel
@@ -155,10 +167,7 @@ class AllLayers:
             if torch.cuda.is_current_stream_capturing():
                 raise RuntimeError("a step must have run before it is captured")
             shape = self._shape(n_rows)
-            try:
-                made = kernel(shape, self.device)
-            except (RuntimeError, ImportError, OSError) as error:
-                raise InapplicableError("compile", "fused", str(error)) from error
+            made = kernel(shape, self.device)
             others = list(self._made.values())
             packed = others[0].packed if others else pack(self.layers, self.norm, shape)
             if packed.numbers.shape[-1] != made.n_numbers:
@@ -193,10 +202,10 @@ def _why_not_cache(kept: Sequence[Any], n_rows: int, config: DecoderConfig) -> s
     )
     by_layer = {_layer_stride([getattr(layer, name) for layer in kept]) for name in _BUFFERS}
     # It reads 16 bytes at a time.
-    is_aligned = not any(n % 8 for n in strides[:3]) and strides[3] == 1
+    is_aligned = not any(n % 8 for n in strides[:2]) and strides[2:] == (head_dim, 1)
     is_aligned = is_aligned and not any(tensor.data_ptr() % 16 for tensor in buffers)
     if not is_even or not is_aligned or len(by_layer) != 1 or None in by_layer:
-        return "one launch for all layers reads a cache whose layers lie evenly in memory"
+        return "one launch for all layers reads a cache whose layers and slots lie evenly in memory"
     return None
 
 

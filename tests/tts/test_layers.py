@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from itertools import product as product_of
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,9 @@ from tts.decoder import Decoder, DecoderConfig
 from tts.errors import InapplicableError
 from tts.fused import FusedStep, Weights
 from tts.fused_layers import AllLayers
-from tts.fused_weights import read
+from tts.fused_weights import LayerWeights, read
 from tts.kernels.layers import compiled
-from tts.kernels.packed_layers import HEAD, RANKS, WARPS, Shape, codes, lay, scales, units
+from tts.kernels.packed_layers import HEAD, RANKS, WARPS, Shape, codes, lay, pack, scales, units
 from tts.kernels.weights import Weight, to_int4, to_int8
 from tts.kv_cache import StaticCache, StaticInt8Cache, causal_mask
 
@@ -52,7 +53,7 @@ def matrices(config: DecoderConfig, bits: int) -> list[Weight]:
 
 
 def lanes(laid: Tensor, bits: int) -> Tensor:
-    """Read units of bytes as a warp does: each lane's 16 bytes, its registers, their halves.
+    """Read units of bytes as a warp does: each lane's 16 bytes, its registers, halves or bytes.
 
     Returns:
         Codes or numbers, shape (..., 16 outputs, 64 inputs), float32.
@@ -62,21 +63,22 @@ def lanes(laid: Tensor, bits: int) -> Tensor:
     words_of = laid.contiguous().view(torch.int32).to(torch.int64) & 0xFFFFFFFF
     for lane in range(32):
         g, t = lane // 4, lane % 4
-        for product in range(4):
-            for register in range(4):
-                j, h = register // 2, register % 2
-                for e in range(2):
-                    if bits == 16:
-                        word = words_of[..., product * 128 + lane * 4 + register]
-                        value = (word >> 16 * e & 0xFFFF) << 16
-                        value = (value - (value >> 31 << 32)).to(torch.int32).view(torch.float32)
-                    elif bits == 8:
-                        at = product // 2 * 128 + lane * 4 + product % 2 * 2 + j
-                        value = (words_of[..., at] >> 8 * (h + 2 * e) & 255) - 128
-                    else:
-                        word = words_of[..., lane * 4 + product]
-                        value = (word >> 4 * register + 16 * e & 15) - 8
-                    found[..., 8 * h + g, 16 * t + 4 * product + 2 * j + e] = value.float()
+        n_products, n_in_register = (4, 2) if bits == 16 else (2, 4)
+        for product, register in product_of(range(n_products), range(4)):
+            j, h = register // 2, register % 2
+            for e in range(n_in_register):
+                if bits == 16:
+                    word = words_of[..., product * 128 + lane * 4 + register]
+                    value = (word >> 16 * e & 0xFFFF) << 16
+                    value = (value - (value >> 31 << 32)).to(torch.int32).view(torch.float32)
+                elif bits == 8:
+                    word = words_of[..., product * 128 + lane * 4 + register]
+                    value = (word >> 8 * e & 255 ^ 128) - 128
+                else:  # sixteen times the code is what becomes of it
+                    word = words_of[..., lane * 4 + 2 * product + j]
+                    value = (word >> 8 * e + 4 * h & 15 ^ 8) - 8
+                at = 16 * t + 2 * n_in_register * product + n_in_register * j + e
+                found[..., 8 * h + g, at] = value.float()
     return found
 
 
@@ -138,6 +140,7 @@ def test_units_multiply_as_the_matrices_do(config: DecoderConfig) -> None:
     def along_outputs(cut: Tensor, inputs: Tensor) -> Tensor:  # inputs (n, 64 or more)
         blocks = inputs.view(n, -1, 64)
         sums = torch.einsum("nruwoi,nui->rwo", cut, blocks)
+        sums = sums.unflatten(2, (2, 8)).transpose(2, 3)  # a lane has two columns side by side
         assert not sums[:, shape.columns // 16 :].any()
         return sums[:, : shape.columns // 16].reshape(w)
 
@@ -172,6 +175,20 @@ def test_scales_lie_in_the_order_of_the_work(config: DecoderConfig, bits: int) -
     inner = of_down[head, rank].view(down_groups, -1)[-1]
     last = head * down_groups + down_groups - 1 if bits == 4 else 0
     assert inner[7] == down[rank * shape.columns + 7, last]
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 1), (4, 16)])
+def test_scales_take_back_what_codes_are_multiplied_by(bits: int, factor: int) -> None:
+    found, width = matrices(WIDER, bits), WIDER.width
+    qkv, out, gate_up, down = found
+    layer = LayerWeights(
+        attention_norm=torch.rand(width), ffn_norm=torch.rand(width), q_norm=None, k_norm=None,
+        qkv=qkv, out=out, gate_up=gate_up, down=down,
+    )  # fmt: skip
+    shape = replace(shape_of(WIDER, bits), qk_norm=False)
+    packed = pack([layer], torch.rand(width), shape)
+    expected = scales(found, shape) / factor
+    assert packed.numbers[0, ..., -expected.shape[-1] :].equal(expected)
 
 
 @pytest.mark.slow
@@ -290,6 +307,41 @@ def test_hidden_states_are_the_decoders(
 
 
 @on_hopper
+@pytest.mark.parametrize("weights", ["native", "int8", "int4"])
+@torch.inference_mode()
+def test_few_large_numbers_do_not_drown_the_others(weights: Weights) -> None:
+    """As codes' inputs share scales, the error is of the size of the largest that shares one."""
+    step, exact = both(T3_LAYERS, weights)
+    mine, theirs = filled(T3_LAYERS, 2, 40)
+    x = torch.randn(2, 1, T3_LAYERS.width, device="cuda").bfloat16()
+    x[..., [5, 700]] = torch.tensor([300.0, -2000.0], device="cuda").bfloat16()
+    positions = torch.tensor([[30], [38]], device="cuda")
+    found = step(x, positions, mine).clone()
+    expected = exact(x.float(), positions, causal_mask(positions, N_SLOTS), theirs)
+    assert_close(found, expected.double(), 0.01)
+    # Without the two, whose size would hide what became of the others.
+    kept = torch.ones(T3_LAYERS.width, dtype=torch.bool, device="cuda")
+    kept[[5, 700]] = False
+    assert_close(found[..., kept], expected[..., kept].double(), 0.02)
+
+
+@on_hopper
+@pytest.mark.parametrize("weights", ["native", "int8", "int4"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@torch.inference_mode()
+def test_what_is_no_number_stays_none_in_its_row(weights: Weights, bad: float) -> None:
+    step, _ = both(WIDER, weights)
+    cache, _ = filled(WIDER, 2, 40)
+    x = torch.randn(2, 1, WIDER.width, device="cuda").bfloat16()
+    positions = torch.full((2, 1), 30, device="cuda")
+    expected = step(x, positions, cache).clone()
+    x[1, 0, 77] = bad
+    found = step(x, positions, cache)
+    assert found[1].isnan().all()
+    assert found[0].equal(expected[0])
+
+
+@on_hopper
 @pytest.mark.parametrize("weights", ["native", "int8"])
 @pytest.mark.parametrize("config", [VOICE, WIDER], ids=["odd", "even"])  # numbers of layers
 @torch.inference_mode()
@@ -345,6 +397,8 @@ def test_other_caches_and_numbers_are_refused() -> None:
             ]
         ),
     ]  # fmt: skip
+    spread = torch.zeros((2, 4, 64, 2 * HEAD), device="cuda").bfloat16()[..., :HEAD]
+    caches.append(SimpleNamespace(layers=[SimpleNamespace(keys=spread, values=spread)] * 3))
     for cache in caches:
         with pytest.raises(InapplicableError, match="reads a cache"):
             step(x, positions, cache)

@@ -27,6 +27,12 @@ from tts.options import Options
 from tts.types import Audio, AudioChunk, GivenSentence, LogProbs, Samples, Utterance
 
 _T = TypeVar("_T")
+_FUSED_WAYS = {
+    "layers": "one launch for all layers",
+    "rows": "our products of few rows",
+    "tiles": "our products on tensor cores",
+    "library": "a library's products",
+}
 
 
 class EmbeddedVoice:
@@ -118,7 +124,7 @@ class EmbeddedVoice:
         The attention kernels are those of the last batch spoken, whose prefill and first step are
         run once more for this.
         """
-        found = {"cuda_graphs": str(self.generator.n_graphs), **self._kernels()}
+        found = {"cuda_graphs": str(self.generator.n_graphs), **self._kernels(), **self._fused()}
         return {**found, **compilation.observe()} if self.generator.is_compiled else found
 
     @torch.inference_mode()
@@ -132,6 +138,12 @@ class EmbeddedVoice:
             "attention_step": ", ".join(sorted(in_step)) or self._nameless(),
         }
 
+    def _fused(self) -> dict[str, str]:
+        """Say by which of its ways our fused step ran, if that is how steps run."""
+        ran = getattr(self.generator.fused, "ran", {})
+        words = [f"{n_rows} rows: {_FUSED_WAYS[way]}" for n_rows, way in sorted(ran.items())]
+        return {"fused_step": ", ".join(words)} if words else {}
+
     def _watched(self) -> tuple[set[str], set[str]]:
         if self.options.batching == "continuous":
             return self._flow.kernels(self._last_rows)
@@ -144,7 +156,8 @@ class EmbeddedVoice:
     def _nameless(self) -> str:
         """Name the attention of a step in which no operator of that kind was seen."""
         if self.options.compile == "fused":
-            return "decode_attention, in our fused step"
+            is_one_launch = "layers" in getattr(self.generator.fused, "ran", {}).values()
+            return f"{'attend' if is_one_launch else 'decode_attention'}, in our fused step"
         if self.options.attention == "flex":
             return "flex_attention, compiled"
         return "attention_math, fused by the compiler" if self.generator.is_compiled else "none"

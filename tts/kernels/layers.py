@@ -23,9 +23,9 @@ from tts.kernels.packed_layers import RANKS, WARPS, Shape
 
 CAPABILITY = 9, 0  # what it was tried on; it wants clusters, so no older one can
 # Weights, numbers, gains, x, hidden, positions, keys, values | strides of the cache in elements, by
-# layer, row, head and slot | cosines, sines, parts, counter | layers, and what norms add.
+# layer, row and head | cosines, sines, parts, counter | layers, and what norms add.
 ARGUMENTS = (
-    *[ctypes.c_void_p] * 8, *[ctypes.c_longlong] * 4, *[ctypes.c_void_p] * 4, ctypes.c_int,
+    *[ctypes.c_void_p] * 8, *[ctypes.c_longlong] * 3, *[ctypes.c_void_p] * 4, ctypes.c_int,
     ctypes.c_float,
 )  # fmt: skip
 _FOLDER = Path(__file__).with_name("cuda")

@@ -13,6 +13,7 @@ from tts.kernels.weights import Int4Rows, Int8Rows, Weight
 
 HEAD, WARPS, RANKS = 64, 16, 4  # of cuda/shape.cuh: width of a head, warps, blocks of a cluster
 GROUP = 128  # inputs that share a scale in 4 bits
+CODE_FACTORS = {8: 1, 4: 16}  # codes of 4 bits are multiplied as the upper half of a byte
 MAX_ROWS, WIDTHS = 2, (256, 512, 1024)
 
 
@@ -43,8 +44,9 @@ class Shape:
 
     @property
     def ffn(self) -> int:
-        """Feed-forward channels of a block, filled up with zeros to a multiple of 16."""
-        return -(-self.ffn_width // (self.n_heads * RANKS * 16)) * 16
+        """Feed-forward channels of a block, filled up with zeros to a multiple of 16, or of 32."""
+        multiple = 16 if self.bits == 16 else 32  # what goes into down shares scales by 32 or 64
+        return -(-self.ffn_width // (self.n_heads * RANKS * multiple)) * multiple
 
     @property
     def k_warps(self) -> int:
@@ -138,7 +140,7 @@ def _numbers(
             for gains in (layer.q_norm, layer.k_norm)
         ]
     if shape.bits < 16:
-        small.append(scales(matrices, shape))
+        small.append(scales(matrices, shape) / CODE_FACTORS[shape.bits])
     return torch.cat(small, dim=2)
 
 
@@ -161,8 +163,10 @@ def units(weights: Sequence[Tensor], shape: Shape) -> Tensor:
 
     def along_outputs(matrix: Tensor) -> Tensor:  # (w, n, inputs); a warp has a tile of outputs
         n_blocks = matrix.shape[2] // 64
-        matrix = matrix.reshape(RANKS, shape.columns // 16, 16, n, n_blocks, 64)
-        return _filled(matrix, 1, WARPS).permute(3, 0, 4, 1, 2, 5)
+        # A lane has the same of the first and of the second eight: two columns beside each other.
+        matrix = matrix.reshape(RANKS, shape.columns // 16, 8, 2, n, n_blocks, 64)
+        matrix = _filled(matrix.transpose(2, 3).flatten(2, 3), 1, WARPS)
+        return matrix.permute(3, 0, 4, 1, 2, 5)
 
     channels = shape.ffn_width // (n * RANKS)
     fill = shape.ffn - channels
@@ -219,7 +223,8 @@ def lay(cut: Tensor, bits: int) -> Tensor:
     """Lay units as a warp's lanes read them, 16 bytes at a time.
 
     Input 16 t + 4 s + 2 j + e of 64 and output 8 h + g of 16 go to lane 4 g + t, product s,
-    register 2 j + h of the first operand, half e.
+    register 2 j + h of the first operand, half e. Of codes it is input 16 t + 8 s + 4 j + e that
+    goes there, to byte e; in 4 bits both outputs' codes share a byte, the first one's below.
 
     Args:
         cut: From ``units``: bfloat16, or codes of any type of integers.
@@ -229,18 +234,17 @@ def lay(cut: Tensor, bits: int) -> Tensor:
         Bytes, shape (heads, ranks, units, warps, bytes of a unit), uint8.
     """
     lead = cut.shape[:4]
-    axes = cut.view(*lead, 2, 8, 4, 4, 2, 2)
     h, g, t, s, j, e = range(4, 10)
     if bits == 16:
+        axes = cut.view(*lead, 2, 8, 4, 4, 2, 2)
         laid = axes.permute(0, 1, 2, 3, s, g, t, j, h, e).contiguous().view(torch.uint8)
-    elif bits == 8:
-        # Two products to 16 bytes: s is cut in two, and the lower half stands beside its word.
-        axes = (axes + 128).to(torch.uint8).view(*lead, 2, 8, 4, 2, 2, 2, 2)
-        laid = axes.permute(0, 1, 2, 3, 7, 5, 6, 8, 9, 10, 4).contiguous()
+        return laid.reshape(*lead, -1)
+    axes = cut.to(torch.int8).view(*lead, 2, 8, 4, 2, 2, 4)
+    if bits == 8:
+        laid = axes.permute(0, 1, 2, 3, s, g, t, j, h, e).contiguous().view(torch.uint8)
     else:
-        nibbles = (axes.to(torch.int64) + 8).permute(0, 1, 2, 3, g, t, s, e, j, h).flatten(-3)
-        words = (nibbles << torch.arange(0, 32, 4, device=cut.device)).sum(dim=-1)
-        laid = (words - (words >> 31 << 32)).to(torch.int32).view(torch.uint8)
+        below, above = axes.permute(0, 1, 2, 3, h, g, t, s, j, e).unbind(4)
+        laid = (below & 15 | above << 4).view(torch.uint8)
     return laid.reshape(*lead, -1)
 
 

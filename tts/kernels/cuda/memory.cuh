@@ -14,19 +14,23 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
 }
-// As rows are multiplied: by codes as float16, whose bits hold any of them beside those of 1,024.
-__device__ __forceinline__ u32 pack_rows(float low, float high) {
-    if constexpr (BITS == 16) return pack(low, high);
-    u32 word;
-    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-}
 __device__ __forceinline__ float low(u32 word) { return __uint_as_float(word << 16); }
 __device__ __forceinline__ float high(u32 word) { return __uint_as_float(word & 0xffff0000u); }
 
 __device__ __forceinline__ float exp2_(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float rsqrt_(float x) {
+    float y;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -51,6 +55,23 @@ __device__ __forceinline__ float load_bfloat16(u32 at) {
 }
 __device__ __forceinline__ void store(u32 at, float v) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(v) : "memory");
+}
+__device__ __forceinline__ void store_int(u32 at, int v) {
+    asm volatile("st.shared.s32 [%0], %1;" ::"r"(at), "r"(v) : "memory");
+}
+__device__ __forceinline__ int load_int(u32 at) {
+    int v;
+    asm volatile("ld.shared.s32 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+__device__ __forceinline__ void load2(float& a, float& b, u32 at) {
+    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(a), "=f"(b) : "r"(at));
+}
+__device__ __forceinline__ void store_byte(u32 at, u32 v) {
+    asm volatile("st.shared.u8 [%0], %1;" ::"r"(at), "r"(v) : "memory");
+}
+__device__ __forceinline__ void store_half(u32 at, u32 v) {
+    asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"((u16)v) : "memory");
 }
 __device__ __forceinline__ void store2(u32 at, float a, float b) {
     asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(at), "f"(a), "f"(b) : "memory");
@@ -82,6 +103,39 @@ __device__ __forceinline__ void tell2(u32 at, u32 a, u32 b, u32 barrier) {
         : "memory");
 }
 
+// Integers of 16 bits
+
+// The largest: its upper byte is no more than 127.
+constexpr float LARGEST = 32500;
+
+// Return the largest magnitude of a warp's numbers; not a number if one is none.
+__device__ __forceinline__ float largest_of(float x) {
+    return __uint_as_float(__reduce_max_sync(~0u, bits(fabsf(x))));
+}
+// Return what numbers up to a magnitude are multiplied by to become such integers, and what those
+// are multiplied by to become numbers again.
+__device__ __forceinline__ float to_integers(float largest) {
+    return largest > 1e-30f ? LARGEST * reciprocal(largest) : 0;
+}
+__device__ __forceinline__ float from_integers(float largest) { return largest * (1 / LARGEST); }
+
+// Leave one number or two as integers, upper and lower bytes apart; the lower ones have a sign too.
+template <int N>
+__device__ __forceinline__ void store_integers(u32 upper_at, u32 lower_at, const float (&x)[N],
+                                               float by) {
+    u32 upper = 0, lower = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const int v = __float2int_rn(x[i] * by);
+        upper |= ((u32)(v + 128) >> 8 & 255) << 8 * i, lower |= ((u32)v & 255) << 8 * i;
+    }
+    if constexpr (N == 1) {
+        store_byte(upper_at, upper), store_byte(lower_at, lower);
+    } else {
+        store_half(upper_at, upper), store_half(lower_at, lower);
+    }
+}
+
 // Barriers
 
 __device__ __forceinline__ void make_barrier(u32 at, u32 n) {
@@ -103,6 +157,10 @@ __device__ __forceinline__ void pause() {
     const long long from = clock64();
     while (CLOCKS && clock64() - from < CLOCKS) {
     }
+}
+// Of some warps, which say the same number.
+__device__ __forceinline__ void meet_of(u32 number, u32 n_threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(n_threads) : "memory");
 }
 __device__ __forceinline__ void meet() {
     asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
