@@ -40,7 +40,7 @@ from tts.costs import decoder_flops, linear_parameters
 from tts.decoder import Decoder, DecoderConfig
 from tts.kv_cache import StaticCache
 
-FUSED = Way(name="fused, early start")
+FUSED = Way(name="fused")  # one launch for one sequence, kernels for each layer else
 GRAPH = Way(name="CUDA graph, SDPA", kind="graph")
 COMPILED = Way(name="compile, split-K", kind="compile+split_k")
 CONTEXT, CAPACITY = 300, 1024

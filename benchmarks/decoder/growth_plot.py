@@ -20,7 +20,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 HERE = Path(__file__).parent
 COLORS = {
-    "fused, early start": "#1a7f37",
+    "fused": "#1a7f37",
     "CUDA graph, SDPA": "#0969da",
     "compile, split-K": "#bf8700",
 }

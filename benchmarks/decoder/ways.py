@@ -50,24 +50,23 @@ class Way:
     tuning: Tuning | None = None
 
 
-ONE_LAUNCH = (
+ONE_LAUNCH = (  # of all layers: what a fused step chooses for one or two rows
     Way(name="one launch", products="layers"),
     Way(name="one launch, int8", weights="int8", products="layers"),
     Way(name="one launch, int4", weights="int4", products="layers"),
 )
+FEW_PRODUCTS = Way(name="five kernels", products="rows")  # a layer
 FEW_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="cuda graph", kind="graph"),
-    Way(name="fused", pdl=True),
-    Way(name="fused, no early start", pdl=False),
-    Way(name="fused int8", weights="int8"),
-    Way(name="fused int4, groups of 128", weights="int4"),
-    Way(name="fused int8, no early start", weights="int8", pdl=False),
     *ONE_LAUNCH,
+    FEW_PRODUCTS,
+    Way(name="five kernels, no early start", products="rows", pdl=False),
+    Way(name="five kernels, int8", weights="int8", products="rows"),
+    Way(name="five kernels, int4", weights="int4", products="rows"),
     Way(name="compile", kind="compile"),
     Way(name="compile, split-K", kind="compile+split_k"),
 )
-FEW_PRODUCTS = Way(name="fused, products of few rows", products="rows")
 MANY_ROWS = (
     Way(name="eager", kind="eager"),
     Way(name="fused, own products", products="tiles"),

@@ -208,7 +208,7 @@ def grown(batch: int, context: int, ms: float) -> dict[str, Any]:
     failed = {"error": "OutOfMemoryError: no"}
     return {
         "batch": batch, "context": context, "roofline_ms": ms / 2,
-        "ways": {"fused, early start": row, "CUDA graph, SDPA": failed},
+        "ways": {"fused": row, "CUDA graph, SDPA": failed},
     }  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_growth_is_drawn_from_what_was_measured(tmp_path: Path) -> None:
     points = [grown(32, 300, 2.0), grown(1, 300, 0.5), grown(1, 64, 0.4), grown(1, 1024, 0.7)]
     points.append(grown(1, 300, 9.0))  # again, beside another way: the first one counts
     at_300 = [p for p in points if p["context"] == 300]
-    found = series(at_300, "fused, early start", "batch")
+    found = series(at_300, "fused", "batch")
     assert [(x, ms) for x, ms, _, _ in found] == [(1, 0.5), (32, 2.0)]
     assert series(points, "CUDA graph, SDPA", "batch") == []
     result = {
