@@ -171,6 +171,51 @@ def test_our_own_attention_is_observed(
     assert seen["attention_step"].startswith("decode_attention")
 
 
+def test_the_way_of_a_fused_step_is_observed(
+    on_gpu: Callable[..., Built], utterances: list[Utterance]
+) -> None:
+    tiny = on_gpu(**FUSED)  # too narrow for one launch
+    guided, alone = (
+        build("embedded", Options(**FUSED, sampling=Sampling(cfg_weight=weight)), "cuda")
+        for weight in (2.0, 1.0)
+    )
+    is_hopper = torch.cuda.get_device_capability() == (9, 0)
+    quickest = "one launch for all layers" if is_hopper else "our products of few rows"
+    for built, expected in (
+        (tiny, "2 rows: our products of few rows"),
+        (guided, f"2 rows: {quickest}"),
+        (alone, f"1 rows: {quickest}"),
+    ):
+        speak(built, utterances[:1])
+        seen = built.synthesizer.observed()  # type: ignore[attr-defined]
+        assert seen["fused_step"] == expected
+        is_one_launch = expected.endswith("all layers")
+        assert seen["attention_step"].startswith("attend" if is_one_launch else "decode_attention")
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8_weight_only"])
+@pytest.mark.parametrize("cfg_weight", [2.0, 1.0])
+def test_the_embedded_voice_keeps_its_probabilities(
+    utterances: list[Utterance], quantization: str, cfg_weight: float
+) -> None:
+    """By one launch where the GPU can: given the tokens that float32 drew."""
+    plain = Options(sampling=Sampling(cfg_weight=cfg_weight))
+    exact = build("embedded", plain, "cuda")
+    fused = Options(**FUSED, quantization=quantization, sampling=plain.sampling)  # type: ignore[arg-type]
+    found = build("embedded", fused, "cuda")
+    given = [
+        GivenSentence(utterance=utterance, sentence=0, tokens=speech.tokens[0])
+        for utterance, speech in zip(utterances, speak(exact, utterances), strict=True)
+    ]
+    scores = []
+    for built in (exact, found):
+        assert isinstance(built.synthesizer, TokenScorer)
+        scores.append(list(built.synthesizer.log_probabilities(given)))
+    for theirs, mine in zip(*scores, strict=True):
+        terms = np.exp(theirs.astype(np.float64)) * (theirs - mine)
+        assert terms.sum(axis=1).mean() < 0.01
+
+
 @pytest.mark.parametrize("compile", ["none", "default", "reduce-overhead", "cuda-graph"])
 @pytest.mark.parametrize("attention", ["math", "efficient", "cudnn"])
 def test_the_attention_kernel_that_ran_is_observed(

@@ -103,11 +103,12 @@ def parts_of(cut: Tensor, shape: Shape) -> Iterator[Tensor]:
     return (cut[:, :, a:b] for a, b in pairwise(at))
 
 
-@pytest.mark.parametrize("config", [VOICE, WIDER, DEEPER, T3_LAYERS])
-def test_units_multiply_as_the_matrices_do(config: DecoderConfig) -> None:
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("config", [VOICE, WIDER, DEEPER, SIXES, T3_LAYERS])
+def test_units_multiply_as_the_matrices_do(config: DecoderConfig, bits: int) -> None:
     """What blocks make of their units, put together, is the whole product."""
     torch.manual_seed(0)
-    shape, (n, w, f) = shape_of(config), (config.n_heads, config.width, config.ffn_width)
+    shape, (n, w, f) = shape_of(config, bits), (config.n_heads, config.width, config.ffn_width)
     qkv, out, gate_up, down = (
         torch.randn(s) for s in ((3 * n * HEAD, w), (w, n * HEAD), (2 * f, w), (w, f))
     )
@@ -146,6 +147,9 @@ def test_units_multiply_as_the_matrices_do(config: DecoderConfig) -> None:
 
     assert_close(along_outputs(of_out, y), (out @ y.flatten()).double(), 1e-4)
     filled = torch.nn.functional.pad(h, (0, shape.ffn - channels)).reshape(n, -1)
+    if bits == 8 and shape.ffn % 64:  # input 32 s + 8 t + i stands where product s finds it
+        order = [32 * (i // 8 % 2) + 8 * (i // 16) + i % 8 for i in range(64)]
+        filled = filled.view(n, -1, 64)[..., order].flatten(1)
     assert_close(along_outputs(of_down, filled), (down @ h.flatten()).double(), 1e-4)
 
 

@@ -172,6 +172,8 @@ def units(weights: Sequence[Tensor], shape: Shape) -> Tensor:
     fill = shape.ffn - channels
     gates = torch.nn.functional.pad(gate_up.view(2, n, RANKS, channels, w), (0, 0, 0, fill))
     downs = torch.nn.functional.pad(down.view(w, n, RANKS, channels), (0, fill))
+    if shape.bits < 16 and shape.ffn % 64:  # 32 inputs share a scale: they are for one product
+        downs = downs.reshape(w, n, -1, 2, 4, 8).transpose(3, 4)
     return torch.cat(
         (
             along_inputs(_halves(qkv.view(3, n, HEAD, w))),

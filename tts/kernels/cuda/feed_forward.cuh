@@ -43,7 +43,14 @@ __device__ __forceinline__ void multiply_down(Sum (&c)[DOWN_CHUNK][H_PARTS][4], 
                                               u32 rows_from) {
     Rows rows[DOWN_CHUNK];
 #pragma unroll
-    for (int j = 0; j < DOWN_CHUNK; j++) rows[j] = rows_at(rows_from + j * BLOCK_BYTES);
+    for (int j = 0; j < DOWN_CHUNK; j++) {
+        const u32 at = rows_from + j * BLOCK_BYTES;
+        if constexpr (H_PARTS == 1) {
+            rows[j] = rows_at(at);
+        } else {  // each product has 32 inputs that follow each other
+            load2(rows[j].b[0], rows[j].b[1], at), load2(rows[j].b[2], rows[j].b[3], at + 32);
+        }
+    }
 #pragma unroll
     for (int s = 0; s < PRODUCTS; s++)
 #pragma unroll

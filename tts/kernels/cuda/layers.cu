@@ -95,7 +95,7 @@ extern "C" __global__ void __cluster_dims__(C, 1, 1) __launch_bounds__(THREADS, 
     };
     const u32 x_rows = base + X_AT + second_operand(X_STRIDE) + warp % K_WARPS * BLOCK_BYTES;
     const u32 y_rows = base + Y_AT + second_operand(Y_STRIDE);
-    const u32 h_rows = base + H_AT + second_operand(H_STRIDE);
+    const u32 h_rows = base + H_AT + second_operand(H_STRIDE, BLOCK_BYTES / 4 / H_PARTS);
     u32 n_x = 0, n_norms = 0;
     const auto hear_norms = [&] {
         wait(base + SQUARES_BAR, n_norms++ & 1);

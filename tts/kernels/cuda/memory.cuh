@@ -64,6 +64,9 @@ __device__ __forceinline__ int load_int(u32 at) {
     asm volatile("ld.shared.s32 %0, [%1];" : "=r"(v) : "r"(at));
     return v;
 }
+__device__ __forceinline__ void load2(u32& a, u32& b, u32 at) {
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(at));
+}
 __device__ __forceinline__ void load2(float& a, float& b, u32 at) {
     asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(a), "=f"(b) : "r"(at));
 }

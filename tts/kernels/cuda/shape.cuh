@@ -38,8 +38,8 @@ constexpr int later(bool is_better, int n_ended) { return is_better && n_ended ?
 constexpr int OUT_LATER = later(BITS == 8, ended(OUT_UNIT, 1));
 constexpr int FFN_LATER = later(BITS < 16, ended(FFN_UNIT, FFN_BEFORE));
 constexpr int DOWN_LATER = later(BITS == 8 && DOWN_CHUNK == DOWN_BLOCKS, 1);
-constexpr int POLL_AFTER = BITS == 16 ? 1200 : 0;  // clocks before polling behind down
-constexpr int GROUP = 128;                         // inputs that share a scale in 4 bits
+constexpr int POLL_AFTER = BITS == 16 ? 1200 : 250;  // clocks before polling behind down
+constexpr int GROUP = 128;                           // inputs that share a scale in 4 bits
 constexpr int X_GROUPS = BITS == 4 ? WIDTH / GROUP : 1;
 constexpr int DOWN_GROUPS = BITS == 4 ? FFN * C / GROUP : 1;
 constexpr int GROUP_BLOCKS = BITS == 4 ? GROUP / 64 : DOWN_BLOCKS;

@@ -121,9 +121,9 @@ struct Rows {  // 64 inputs: second operands, of a lane
 
 constexpr int BLOCK_BYTES = BITS == 16 ? 128 : 64;  // of 64 inputs, in a row or a plane
 // Where this lane's are behind the first row or plane, of which one follows the other by a stride.
-__device__ __forceinline__ u32 second_operand(u32 stride) {
+__device__ __forceinline__ u32 second_operand(u32 stride, u32 n_bytes = BLOCK_BYTES / 4) {
     const u32 lane = lane_id(), column = lane >> 2;
-    return (column & (PLANES * ROWS - 1)) * stride + BLOCK_BYTES / 4 * (lane & 3);
+    return (column & (PLANES * ROWS - 1)) * stride + n_bytes * (lane & 3);
 }
 __device__ __forceinline__ Rows rows_at(u32 at) {
     const uint4 w = load4(at);
