@@ -309,6 +309,7 @@ def three_steps(
 
     @torch.inference_mode()
     def replay() -> list[Tensor]:
+        assert advance is not None  # held here, as the graph does not hold what it reads
         positions.fill_(8)
         return [graph().clone() for _ in expected]
 
