@@ -135,6 +135,7 @@ def check(
     device: torch.device,
     *,
     has_mask: bool,
+    is_fused: bool = False,
 ) -> Applied:
     """Try one prefill and one decode step of attention, before anything is compiled for it.
 
@@ -144,6 +145,7 @@ def check(
         dtype: Of queries, keys and values.
         device: Where they will lie.
         has_mask: Whether PyTorch's kernels will get a mask in the decode step.
+        is_fused: Whether decode steps are fused, with an attention of their own.
 
     Raises:
         InapplicableError: There is no such kernel for these shapes and types.
@@ -172,7 +174,7 @@ def check(
         name="attention",
         value=attention,
         n_modules=config.n_layers,
-        detail=_detail(attention, by, has_mask=mask is not None),
+        detail=_detail(attention, by, has_mask=mask is not None, is_fused=is_fused),
     )
 
 
@@ -210,7 +212,9 @@ def _first_that_runs(names: tuple[Attention, ...], q: Tensor, k: Tensor, where: 
     return names[-1]
 
 
-def _detail(attention: Attention, prefill: Attention, *, has_mask: bool) -> str:
+def _detail(attention: Attention, prefill: Attention, *, has_mask: bool, is_fused: bool) -> str:
+    if is_fused:
+        return f"our fused step's own in decode steps, SDPA's {prefill} kernel in the prefill"
     if attention == "flex":
         return f"compiled flex attention in decode steps, SDPA's {prefill} kernel in the prefill"
     if attention == "split_k":

@@ -92,17 +92,19 @@ class FusedStep:
     The decoder's parameters are read as they are now and, unless quantized, shared; one launch
     lays out a copy of them at its first call. Buffers are kept per number of rows; what a call
     returns is overwritten by the next one. Nothing is looked at by the host, so a step can be
-    captured. ``ran`` names the ways that ran, each how many rows went by it.
+    captured. ``ran`` tells by which way how many rows went, and ``not_one_launch`` why some did not
+    go through all layers in one.
 
     Args:
         decoder: In its final precision, its linear layers plain.
         weights: As they are, or rounded here to 8 or 4 bits.
         group: Inputs that share a scale in 4 bits; None is 128, or 64 where that does not divide.
-        pdl: Whether a kernel starts while the one before still runs; None where the GPU can.
+        pdl: Whether one of several kernels starts while the one before still runs; None where the
+            GPU can.
         products: ``"layers"`` for one launch, ``"rows"`` for our kernels of few rows (at most 4,
             or 8 of bfloat16 by weights as they are), ``"tiles"`` for those of many (at most 256, of
             16 bits), ``"library"`` for PyTorch's, or what was quickest of those that fit.
-        tuning: How to cut the work.
+        tuning: How to cut the work of each layer; one launch has no other cut, and is left out.
 
     Raises:
         InapplicableError: This decoder or device cannot take it.
@@ -142,6 +144,7 @@ class FusedStep:
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
         self._buffers: dict[tuple[int, int], _Buffers] = {}
         self.ran: dict[int, Products] = {}
+        self.not_one_launch: dict[int, str] = {}
 
     def __call__(self, x: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Run all layers and write the new entries into the cache.
@@ -187,10 +190,16 @@ class FusedStep:
         """
         if self.products not in ("auto", "layers"):
             return False
-        reason = self.all_layers.why_not(n_rows, cache.layers)
-        if reason is not None and self.products == "layers":
+        if self.products == "auto" and self.tuning != Tuning():
+            reason: str | None = "each layer's work was to be cut otherwise"
+        else:
+            reason = self.all_layers.why_not(n_rows, cache.layers)
+        if reason is None:
+            return True
+        if self.products == "layers":
             raise InapplicableError("compile", "fused", reason)
-        return reason is None
+        self.not_one_launch[n_rows] = reason
+        return False
 
     def products_for(self, n_rows: int) -> Products:
         """Return who multiplies so many rows, layer by layer: any of ``Products`` but ``"auto"``.

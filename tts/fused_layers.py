@@ -28,7 +28,7 @@ class _Made:
 
     kernel: Kernel
     packed: Packed
-    parts: Tensor  # what clusters leave for each other, (2, ranks, heads, columns, rows), 32 bits
+    parts: Tensor  # what clusters leave for each other, (2, ranks, heads, rows, columns), 32 bits
     counter: Tensor  # launches so far, (1,), int32: from it follows which parts are new
     hidden: Tensor  # (rows, width)
 
@@ -36,8 +36,9 @@ class _Made:
 class AllLayers:
     """Runs all layers of a decode step, and the norm behind them, in one launch.
 
-    The kernel keeps weights of its own layout beside those it is given. Calls must follow each
-    other on one stream, for they share what clusters leave for each other.
+    The kernel keeps weights of its own layout beside those it is given, for widths below 1,024 with
+    zeros among them. Calls must follow each other on one stream, for they share what clusters leave
+    for each other.
 
     Args:
         config: Of the decoder.
@@ -88,11 +89,14 @@ class AllLayers:
 
         Returns:
             Normalised hidden states, shape (rows, width); overwritten by the next call.
+
+        Raises:
+            ValueError: The kernel cannot read these.
         """
-        assert x.shape == (len(x), self.config.width)
-        assert x.dtype == self.dtype
-        assert positions.dtype == torch.int64
-        assert positions.is_contiguous()
+        if x.shape != (len(x), self.config.width) or x.dtype != self.dtype:
+            raise ValueError(f"x is {tuple(x.shape)}, {x.dtype}")
+        if positions.dtype != torch.int64 or not positions.is_contiguous():
+            raise ValueError(f"positions are {positions.dtype}, contiguous or not")
         made = self._for(len(x))
         keys, values = kept[0].keys, kept[0].values
         layer_stride = _layer_stride([layer.keys for layer in kept])
@@ -146,7 +150,7 @@ class AllLayers:
 
     def _why_no_kernel(self, n_rows: int) -> str | None:
         """Return why the kernel cannot be compiled, or finds no room on this GPU; asked once."""
-        from tts.kernels.layers import kernel
+        from tts.kernels.layers import NoKernelError, kernel
 
         if n_rows not in self._no_kernel:
             if torch.cuda.is_current_stream_capturing():
@@ -154,7 +158,7 @@ class AllLayers:
             try:
                 kernel(self._shape(n_rows), self.device)
                 self._no_kernel[n_rows] = None
-            except (RuntimeError, ImportError, OSError) as error:
+            except NoKernelError as error:
                 self._no_kernel[n_rows] = str(error)
         return self._no_kernel[n_rows]
 

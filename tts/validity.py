@@ -37,7 +37,8 @@ def canonical(options: Options, caps: DeviceCaps) -> Options:
     if options.batch_size == 1:
         changes["batching"] = "static"
     if options.compile == "fused":
-        # The fused step holds its own attention: whichever was asked for, split-K is what runs.
+        # The fused step holds its own attention, which cuts the cache among programs or blocks:
+        # whichever was asked for, it is what runs.
         changes["attention"] = "split_k"
     return replace(options, **changes)  # type: ignore[arg-type]
 

@@ -33,14 +33,23 @@ from benchmarks.decoder.timing import (
     summary,
     synchronise,
 )
-from benchmarks.decoder.ways import N_SPEECH, T3, TINY, Step, Way, model, random_cache, read_bytes
+from benchmarks.decoder.ways import (
+    FUSED,
+    N_SPEECH,
+    T3,
+    TINY,
+    Step,
+    Way,
+    model,
+    random_cache,
+    read_bytes,
+)
 from benchmarks.provenance import command_line
 from evaluation.roofline import Roofline, measure_copy, measure_product
 from tts.costs import decoder_flops, linear_parameters
 from tts.decoder import Decoder, DecoderConfig
 from tts.kv_cache import StaticCache
 
-FUSED = Way(name="fused")  # one launch for one sequence, kernels for each layer else
 GRAPH = Way(name="CUDA graph, SDPA", kind="graph")
 COMPILED = Way(name="compile, split-K", kind="compile+split_k")
 CONTEXT, CAPACITY = 300, 1024

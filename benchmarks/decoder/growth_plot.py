@@ -18,9 +18,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from benchmarks.decoder.ways import FUSED
+
 HERE = Path(__file__).parent
 COLORS = {
-    "fused": "#1a7f37",
+    FUSED.name: "#1a7f37",
     "CUDA graph, SDPA": "#0969da",
     "compile, split-K": "#bf8700",
 }
@@ -87,8 +89,14 @@ def finish(axes: Axes, title: str, label: str, ticks: list[int]) -> None:
 
 
 def plot(result: dict[str, Any], output: Path) -> None:
-    """Draw a result of ``growth.py``."""
+    """Draw a result of ``growth.py``.
+
+    Raises:
+        ValueError: Our own way is nowhere in it.
+    """
     points: Points = result["points"]
+    if not any(FUSED.name in point["ways"] for point in points):
+        raise ValueError(f"no point has the way {FUSED.name!r}: measure anew")
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 4.4))
     contexts = [point["context"] for point in points]
     common = max(sorted(set(contexts)), key=contexts.count)  # that the batches were timed at

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ROWS = (64, 256, 8)  # the most wanted first: the time may not suffice for all
 WORKING_SET_BYTES = 200 * 2**20  # four times the second-level cache
 N_UNITS = 132  # multiprocessors, of an H200
+FEW = 32  # rows
 # Fitted to the first run on an H200, whose 150 tiles of 64 and 256 rows it meets within 9 % (one
 # standard deviation); bytes are of one multiprocessor and a us, but from memory, which is for all.
 START_US, JOIN_US = 3.0, 0.5
@@ -102,11 +103,15 @@ def estimate_us(role: Role, tile: DotTile, n_rows: int) -> float:
 
 
 def candidates(role: Role, n_rows: int, n_wanted: int) -> list[DotTile]:
-    """Return the tiles that should be quickest, each in several depths, best first."""
+    """Return the tiles that should be quickest, each in several depths, best first.
+
+    So many for each number of rows a tile may have where there are few rows: in a step the estimate
+    does not say which of those wins (``NOTES.md``).
+    """
     from tts.kernels.products import DotTile
 
     found: dict[DotTile, float] = {}
-    least_m = min(64, max(16, 1 << (n_rows - 1).bit_length()))
+    least_m = 16 if n_rows <= FEW else 64
     for block_m in (m for m in (16, 32, 64, 128, 256) if least_m <= m < 2 * max(16, n_rows)):
         for n_columns in (16, 32, 64, 128, 256):
             block_n = n_columns // (2 if role.is_swiglu else 1)
@@ -120,8 +125,11 @@ def candidates(role: Role, n_rows: int, n_wanted: int) -> list[DotTile]:
                     joint = replace(tile, is_joint=True)
                     found[joint] = estimate_us(role, joint, n_rows)
                 found[tile] = estimate_us(role, tile, n_rows)
-    best = sorted(found, key=lambda tile: found[tile])[:n_wanted]
-    return [deep for tile in best for deep in _depths(role, tile)]
+    best = sorted(found, key=lambda tile: found[tile])
+    groups = [best]
+    if n_rows <= FEW:
+        groups = [[tile for tile in best if tile.block_m == block_m] for block_m in (16, 32)]
+    return [deep for group in groups for tile in group[:n_wanted] for deep in _depths(role, tile)]
 
 
 def _depths(role: Role, tile: DotTile) -> list[DotTile]:

@@ -55,6 +55,7 @@ ONE_LAUNCH = (  # of all layers: what a fused step chooses for one or two rows
     Way(name="one launch, int8", weights="int8", products="layers"),
     Way(name="one launch, int4", weights="int4", products="layers"),
 )
+FUSED = Way(name="fused")  # by whatever is chosen: one launch for one sequence, where that fits
 FEW_PRODUCTS = Way(name="five kernels", products="rows")  # a layer
 FEW_ROWS = (
     Way(name="eager", kind="eager"),

@@ -100,7 +100,10 @@ def test_passes_say_which_kernels_run(build: Callable[..., Built]) -> None:
     assert applied(built, "quantization").value == "none"
     assert applied(built, "compile").n_modules == 2
     assert "our fused kernels" in applied(built, "compile").detail
-    assert "our split-K kernel in decode steps, SDPA's flash" in applied(built, "attention").detail
+    said = applied(built, "attention").detail
+    assert "our fused step's own in decode steps, SDPA's flash" in said
+    said = applied(build(kv_cache="static", **SPLIT_K), "attention").detail
+    assert "our split-K kernel in decode steps, SDPA's flash" in said
 
 
 def test_our_attention_is_observed(

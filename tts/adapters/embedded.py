@@ -57,6 +57,7 @@ class EmbeddedAdapter:
             where,
             has_mask=options.kv_cache in STATIC
             or (options.kv_cache == "dynamic" and options.batch_size > 1),
+            is_fused=fused is not None,
         )
         cached = describe_cache(options.kv_cache, lm.decoder.config.n_layers, table.dtype)
         lm.decoder.attend = attention.attend_by(options.attention)

@@ -140,9 +140,14 @@ class EmbeddedVoice:
 
     def _fused(self) -> dict[str, str]:
         """Say by which of its ways our fused step ran, if that is how steps run."""
-        ran = getattr(self.generator.fused, "ran", {})
-        words = [f"{n_rows} rows: {_FUSED_WAYS[way]}" for n_rows, way in sorted(ran.items())]
-        return {"fused_step": ", ".join(words)} if words else {}
+        ran: dict[int, str] = getattr(self.generator.fused, "ran", {})
+        words = [f"{n} rows: {_FUSED_WAYS[way]}{self._why(n)}" for n, way in sorted(ran.items())]
+        return {"fused_step": "; ".join(words)} if words else {}
+
+    def _why(self, n_rows: int) -> str:
+        """Say why so many rows did not run through all layers in one launch, if they did not."""
+        reason = getattr(self.generator.fused, "not_one_launch", {}).get(n_rows)
+        return "" if reason is None else f" (not one launch: {reason})"
 
     def _watched(self) -> tuple[set[str], set[str]]:
         if self.options.batching == "continuous":
@@ -156,8 +161,9 @@ class EmbeddedVoice:
     def _nameless(self) -> str:
         """Name the attention of a step in which no operator of that kind was seen."""
         if self.options.compile == "fused":
-            is_one_launch = "layers" in getattr(self.generator.fused, "ran", {}).values()
-            return f"{'attend' if is_one_launch else 'decode_attention'}, in our fused step"
+            ran = set(getattr(self.generator.fused, "ran", {}).values())
+            kernels = {"attend" if way == "layers" else "decode_attention" for way in ran}
+            return f"{' and '.join(sorted(kernels))}, in our fused step"
         if self.options.attention == "flex":
             return "flex_attention, compiled"
         return "attention_math, fused by the compiler" if self.generator.is_compiled else "none"

@@ -31,11 +31,16 @@ ARGUMENTS = (
 _FOLDER = Path(__file__).with_name("cuda")
 
 
+class NoKernelError(Exception):
+    """A shape cannot be compiled, or its blocks do not find room at once."""
+
+
 class Kernel:
     """The kernel for a shape on a device, compiled.
 
     Raises:
-        RuntimeError: It cannot be compiled or loaded, or so many blocks do not find room at once.
+        NoKernelError: There is none for this shape on this device.
+        RuntimeError: A call of CUDA failed.
     """
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
@@ -57,7 +62,7 @@ class Kernel:
             _checked(driver.cuFuncSetAttribute(self.function, attribute, self.shared_bytes))
             room = _checked(driver.cuOccupancyMaxActiveClusters(self.function, self._launch()))
         if room < shape.n_heads:
-            raise RuntimeError(
+            raise NoKernelError(
                 f"{shape.n_heads} clusters of blocks are needed at once, there is room for {room}"
             )
 
@@ -99,7 +104,7 @@ def compiled(shape: Shape) -> bytes:
     """Return machine code for a shape: compiled now, or found beside what Triton keeps on disk.
 
     Raises:
-        RuntimeError: With what the compiler says.
+        NoKernelError: With what the compiler says.
     """
     import triton
     from cuda.bindings import nvrtc
@@ -142,7 +147,7 @@ def _compile(sources: dict[str, bytes], options: Sequence[str]) -> bytes:
         if int(status):
             log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
             _checked((*nvrtc.nvrtcGetProgramLog(program, log), None))
-            raise RuntimeError(f"layers.cu: {log.decode().rstrip(chr(0))}")
+            raise NoKernelError(f"layers.cu: {log.decode().rstrip(chr(0))}")
         image = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program)))
         _checked((*nvrtc.nvrtcGetCUBIN(program, image), None))
     finally:

@@ -13,6 +13,10 @@ struct Norms {
     __device__ __forceinline__ float of(u32 row) const { return ROWS == 2 && row ? second : first; }
 };
 
+// A part without the bit that says which meeting it is of: with an odd number of layers the same
+// part has another one every second time.
+__device__ __forceinline__ float unstamped(u32 part) { return __uint_as_float(part & ~1u); }
+
 struct Block {
     u32 base, rank, cluster, tid, lane, warp;
     u32 x_peer, h_peer, row_peer, ffn_peer;  // whom this lane tells: by its bits 2 and 3, by 3 and
@@ -112,8 +116,7 @@ struct Block {
         } while (is_waiting);
         float first = 0, second = 0;
 #pragma unroll
-        for (int c = 0; c < N; c++)
-            first += __uint_as_float(v[c][0]), second += __uint_as_float(v[c][1]);
+        for (int c = 0; c < N; c++) first += unstamped(v[c][0]), second += unstamped(v[c][1]);
         return (upper ? second : first) + __shfl_xor_sync(~0u, upper ? first : second, 16);
     }
 

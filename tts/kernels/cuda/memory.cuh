@@ -115,8 +115,8 @@ constexpr float LARGEST = 32500;
 __device__ __forceinline__ float largest_of(float x) {
     return __uint_as_float(__reduce_max_sync(~0u, bits(fabsf(x))));
 }
-// Return what numbers up to a magnitude are multiplied by to become such integers, and what those
-// are multiplied by to become numbers again.
+// Return what numbers up to a magnitude are multiplied by to become such integers (all become zero
+// below 1e-30 and above 8e37), and what those are multiplied by to become numbers again.
 __device__ __forceinline__ float to_integers(float largest) {
     return largest > 1e-30f ? LARGEST * reciprocal(largest) : 0;
 }
@@ -176,21 +176,13 @@ __device__ __forceinline__ u32 peek(const u32* p) {
     asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
     return v;
 }
-template <int N>
-__device__ __forceinline__ void look(u32 (&v)[N], const u32* p, bool is_wanted) {
-    if constexpr (N == 2)
-        asm volatile(
-            "{ .reg .pred p; setp.ne.u32 p, %3, 0;"
-            " @p ld.relaxed.gpu.global.v2.u32 {%0,%1}, [%2]; }"
-            : "+r"(v[0]), "+r"(v[1])
-            : "l"(p), "r"((u32)is_wanted)
-            : "memory");
-    else
-        asm volatile(
-            "{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.gpu.global.u32 %0, [%1]; }"
-            : "+r"(v[0])
-            : "l"(p), "r"((u32)is_wanted)
-            : "memory");
+__device__ __forceinline__ void look(u32 (&v)[2], const u32* p, bool is_wanted) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %3, 0;"
+        " @p ld.relaxed.gpu.global.v2.u32 {%0,%1}, [%2]; }"
+        : "+r"(v[0]), "+r"(v[1])
+        : "l"(p), "r"((u32)is_wanted)
+        : "memory");
 }
 
 // Copy into shared memory, past the first-level cache; the barrier counts the bytes.

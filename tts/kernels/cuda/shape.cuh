@@ -86,7 +86,8 @@ constexpr int H_FLOATS_AT = align(H_SCALES_AT + ROWS * H_SCALES_STRIDE * 4);
 constexpr int H_FLOATS_SIZE = BITS == 16 ? 0 : ROWS * FFN * 4;
 constexpr int SUMS_AT = align(H_FLOATS_AT + H_FLOATS_SIZE), OWN_PARTS_AT = SUMS_AT;
 // Of a warp; so many more that the threads that add them meet no conflicts of banks.
-constexpr int N_SUMS = (N_QKV > N_FFN ? N_QKV : N_FFN) * ROWS + (BITS == 16 ? 8 : 16 / K_WARPS);
+constexpr int N_SUMS =
+    (N_QKV > N_FFN ? N_QKV : N_FFN) * ROWS + (BITS == 16 ? 16 : 32 / K_WARPS) / ROWS;
 constexpr int SUMS_SIZE = K_WARPS * N_SUMS * 4, OWN_PARTS_SIZE = ROWS * OWN_PART_ROW * 4;
 constexpr int X_BAR = align(SUMS_AT + (SUMS_SIZE > OWN_PARTS_SIZE ? SUMS_SIZE : OWN_PARTS_SIZE));
 constexpr int QKV_BAR = X_BAR + 8, PARTS_BAR = QKV_BAR + 8, H_BAR = PARTS_BAR + 8;
@@ -106,7 +107,7 @@ constexpr int H_BYTES = ROWS * FFN * C * 2 + (BITS == 16 ? 0 : ROWS * (FFN * C /
 static_assert(ROWS == 1 || ROWS == 2, "rows");
 static_assert(X_BLOCKS <= WARPS && WARPS % X_BLOCKS == 0 && WIDTH % 64 == 0, "width");
 static_assert(COLUMNS % 64 == 0 && COLUMNS * ROWS <= 32 * WARPS && WIDTH <= 1024, "columns");
-static_assert(C == 4 && FFN % 8 == 0 && FFN * C % 64 == 0, "tiles");
+static_assert(C == 4 && FFN % 16 == 0, "tiles");
 static_assert(UNITS % STAGE_UNITS == 0 && N_CLUSTERS % 2 == 0 && K_WARPS % 2 == 0, "stages");
 static_assert(OUT_TILES <= WARPS && N_STAGES >= 2, "room");
 static_assert(BITS != 4 || FFN * C % GROUP == 0, "groups");
