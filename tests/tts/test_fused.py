@@ -334,7 +334,7 @@ def test_a_captured_step_in_16_bits_is_near_the_decoder(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("n_rows", [5, 16, 33, 64, 128, 256])
+@pytest.mark.parametrize("n_rows", [5, 16, 32, 33, 64, 128, 256])
 @pytest.mark.parametrize("pdl", [False, True])
 def test_a_captured_step_of_many_rows_is_near_the_decoder(
     dtype: torch.dtype, n_rows: int, pdl: bool

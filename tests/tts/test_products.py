@@ -234,9 +234,11 @@ def test_every_tile_that_is_chosen_fits_its_product_and_the_gpu(
             assert n_in % (tile.block_k * tile.n_splits) == 0
 
 
-@pytest.mark.parametrize(("n_rows", "block_m"), [(range(1, 17), 16), (range(17, 65), 64)])
+@pytest.mark.parametrize(
+    ("n_rows", "block_m"), [(range(1, 17), 16), (range(17, 33), 32), (range(33, 65), 64)]
+)
 @pytest.mark.parametrize(("n_out", "n_in", "kind"), T3)
-def test_one_tile_serves_all_rows_up_to_16_and_from_17_to_64(
+def test_one_tile_serves_all_rows_up_to_16_then_32_then_64(
     n_out: int, n_in: int, kind: str, n_rows: range, block_m: int
 ) -> None:
     """So a row's numbers do not depend on how many stand beside it."""

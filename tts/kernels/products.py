@@ -4,7 +4,8 @@ A program makes a tile of the output. Where the tiles are fewer than the multipr
 programs share one and cut it along the inputs. What they leave is added in a fixed order, by the
 last of them to arrive, told by a counter, or by all of them, each some of the rows, once all have
 arrived. So the same rows give the same bits every time, and a row's sums do not depend on the rows
-beside it. Their number may choose another tile: up to 16 rows one serves all, and from 17 to 64.
+beside it. Their number may choose another tile: up to 16 rows one serves all, so from 17 to 32, and
+from 33 to 64.
 
 There is no norm kernel. What writes the residual stream also writes it times the next norm's
 gains, and sums of its squares; the next product reads that and scales its result by the norm.
@@ -201,6 +202,12 @@ _QUICKEST = {
         DotTile(block_m=16, block_n=16, block_k=128, n_stages=8, is_prefetched=True),
         DotTile(block_m=16, block_n=16, block_k=128, n_stages=8),
     ),
+    32: _tiles(
+        DotTile(block_m=32, block_n=16, block_k=128, n_stages=6),
+        DotTile(block_n=64, n_stages=8, n_splits=8),
+        DotTile(block_m=32, block_n=32, block_k=128, n_stages=6),
+        DotTile(block_m=32, block_n=16, block_k=128, n_stages=8, is_prefetched=True),
+    ),
     64: _tiles(
         DotTile(block_n=32, n_stages=8),
         DotTile(block_n=64, n_stages=8, n_splits=8),
@@ -227,8 +234,8 @@ def choose_dot_tile(
 ) -> DotTile:
     """Cut as was quickest on an H200 (benchmarks/decoder/NOTES.md), as far as a GPU allows.
 
-    The same for 1 to 16 rows, and for 17 to 64: there a row's sums do not depend on how many rows
-    stand beside it.
+    The same for 1 to 16 rows, for 17 to 32, and for 33 to 64: there a row's sums do not depend on
+    how many rows stand beside it.
 
     Args:
         n_rows: Rows of the product, at most ``MAX_ROWS``.
