@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.decoder import cold_start, streaming, voice
+from benchmarks.decoder import cold_start, growth_plot, streaming, voice
 from benchmarks.decoder.growth import roofline
 from benchmarks.decoder.growth_plot import plot, series
 from benchmarks.decoder.timing import Report, attempt, interleave, ratios, summary
@@ -225,6 +225,15 @@ def test_growth_is_drawn_from_what_was_measured(tmp_path: Path) -> None:
     }  # fmt: skip
     plot(result, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_growth_is_of_the_ways_that_are_drawn(tmp_path: Path) -> None:
+    result = json.loads(Path(growth_plot.__file__).with_name("growth.json").read_text())
+    plot(result, tmp_path / "growth.png")
+    for point in result["points"]:
+        point["ways"] = {"another": point["ways"]["fused"]}
+    with pytest.raises(ValueError, match="no point has the way 'fused'"):
+        plot(result, tmp_path / "growth.png")
 
 
 def test_a_start_that_failed_is_told_in_its_words() -> None:
