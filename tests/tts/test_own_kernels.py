@@ -4,6 +4,8 @@
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,29 @@ def test_passes_say_which_kernels_run(build: Callable[..., Built]) -> None:
     assert "our fused step's own in decode steps, SDPA's flash" in said
     said = applied(build(kv_cache="static", **SPLIT_K), "attention").detail
     assert "our split-K kernel in decode steps, SDPA's flash" in said
+
+
+def test_a_fused_step_is_built_without_torchs_compiler(voice: Path) -> None:
+    """Whose import is most of a cold start."""
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tts.adapters.embedded import EmbeddedAdapter\n"
+        "from tts.options import Options\n"
+        "options = Options(kv_cache='static', attention='split_k', compile=sys.argv[2])\n"
+        "EmbeddedAdapter(Path(sys.argv[1])).build(options, 'cpu')\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(voice), how],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for how in ("none", "fused")
+    ]
+    assert said == ["True", "False"]
 
 
 def test_our_attention_is_observed(
