@@ -162,8 +162,8 @@ def check(
         errors = (*errors, _ready_split_k(config.head_dim))
     try:
         by = _first_that_runs(_PREFILL if attention in MASKLESS else (attention,), q, k, prefill)
-        # Flex is compiled for the true shapes at the first step. A fused step has its own attention,
-        # and the first call of an operator of ours costs seconds: it imports torch's compiler.
+        # Flex is compiled for the true shapes, at the first step. A fused step has an attention of
+        # its own, and the first call of an operator of ours imports torch's compiler, for seconds.
         if attention != "flex" and not is_fused:
             with only(attention):
                 attend_by(attention)(q[:, :, :1], k, k, step)
