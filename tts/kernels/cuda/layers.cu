@@ -11,6 +11,9 @@
 // whenever it has taken some. It takes them into the first operand of a tensor core's product
 // before it waits for the rows, the second operand, so that behind a wait little is left to do.
 //
+// Codes of 8 or 4 bits are multiplied as they are, by rows of integers of 16 bits: two planes of
+// bytes, two columns of the second operand, of which neighbours share a scale. Sums are exact.
+//
 // Defined at compile time: WIDTH, FFN (channels of a block), C, N_CLUSTERS, ROWS, BITS, QK_NORM,
 // STAGE_UNITS.
 
