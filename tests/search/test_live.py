@@ -33,6 +33,12 @@ from search.record import Failure, Role
 from tests.search import record_fixtures as fixtures
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tests run in: where TERM is "dumb", no console is a terminal to rich."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
