@@ -2,11 +2,6 @@
 #pragma once
 #include "weights.cuh"
 
-// Not a number if one is none: fmaxf would drop it.
-__device__ __forceinline__ float largest_of_two(float x, float y) {
-    return __uint_as_float(max(bits(x), bits(y)));
-}
-
 // Of the first and of the second row.
 struct Norms {
     float first, second;

@@ -111,6 +111,10 @@ __device__ __forceinline__ void tell2(u32 at, u32 a, u32 b, u32 barrier) {
 // The largest: its upper byte is no more than 127.
 constexpr float LARGEST = 32500;
 
+// Return the larger of two magnitudes; not a number if one is none, which fmaxf would drop.
+__device__ __forceinline__ float largest_of_two(float x, float y) {
+    return __uint_as_float(max(bits(x), bits(y)));
+}
 // Return the largest magnitude of a warp's numbers; not a number if one is none.
 __device__ __forceinline__ float largest_of(float x) {
     return __uint_as_float(__reduce_max_sync(~0u, bits(fabsf(x))));
