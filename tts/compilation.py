@@ -36,6 +36,12 @@ _FUSED_WEIGHTS: dict[Quantization, Literal["native", "int8", "int4"]] = {
     "int8_weight_only": "int8",
     "int4_weight_only": "int4",
 }
+_FUSED_WAYS = {
+    "layers": "one launch for all layers",
+    "rows": "our products of few rows",
+    "tiles": "our products on tensor cores",
+    "library": "a library's products",
+}
 _UNCOMPILED = {
     "none": "eager",
     "cuda-graph": "eager kernels; the whole step as one CUDA graph",
@@ -91,6 +97,16 @@ def fuse(decoder: Decoder, quantization: Quantization) -> tuple[FusedStep, Appli
     return step, Applied(
         name="quantization", value=quantization, n_modules=step.applied, detail=detail
     )
+
+
+def observe_fused(step: FusedStep) -> dict[str, str]:
+    """Return by which of its ways a fused step ran so far, and why not in one launch."""
+    words = []
+    for n_rows, way in sorted(step.ran.items()):
+        reason = step.not_one_launch.get(n_rows)
+        why = "" if reason is None else f" (not one launch: {reason})"
+        words.append(f"{n_rows} rows: {_FUSED_WAYS[way]}{why}")
+    return {"fused_step": "; ".join(words)} if words else {}
 
 
 def own_copy(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -153,12 +153,11 @@ class AllLayers:
         from tts.kernels.layers import NoKernelError, kernel
 
         if n_rows not in self._no_kernel:
-            if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError("a step must have run before it is captured")
+            _refuse_capture()
             try:
                 kernel(self._shape(n_rows), self.device)
                 self._no_kernel[n_rows] = None
-            except NoKernelError as error:
+            except (NoKernelError, ImportError, OSError) as error:  # or there is no compiler here
                 self._no_kernel[n_rows] = str(error)
         return self._no_kernel[n_rows]
 
@@ -168,8 +167,7 @@ class AllLayers:
         from tts.kernels.packed_layers import pack
 
         if n_rows not in self._made:
-            if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError("a step must have run before it is captured")
+            _refuse_capture()
             shape = self._shape(n_rows)
             made = kernel(shape, self.device)
             others = list(self._made.values())
@@ -187,6 +185,12 @@ class AllLayers:
                 ),
             )
         return self._made[n_rows]
+
+
+def _refuse_capture() -> None:
+    """Raise where nothing can be compiled, loaded or laid out."""
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("a step must have run before it is captured")
 
 
 def _why_not_cache(kept: Sequence[Any], n_rows: int, config: DecoderConfig) -> str | None:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.decoder.products import candidates, roles
+from benchmarks.decoder.tiles import candidates, roles
 from benchmarks.decoder.timing import attempt, milliseconds
 from benchmarks.decoder.ways import (
     FEW_PRODUCTS,

@@ -142,6 +142,18 @@ def test_our_attention_is_observed(
     assert seen["attention_step"] == "decode_attention"
 
 
+def test_the_way_of_a_fused_step_is_observed_with_its_reason(
+    build: Callable[..., Built], utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tts.embedded.voice.token_cap", lambda n_characters: 3)
+    voice = build(kv_cache="static", **FUSED).synthesizer
+    voice.synthesize(utterances[:1])
+    seen = voice.observed()  # type: ignore[attr-defined]
+    reason = "one launch for all layers does not run on cpu"
+    assert seen["fused_step"] == f"1 rows: our products of few rows (not one launch: {reason})"
+    assert seen["attention_step"] == "decode_attention, in our fused step"
+
+
 def test_no_more_rows_are_promised_than_the_products_take() -> None:
     from tts.kernels.linear import MAX_ROWS
 

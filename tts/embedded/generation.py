@@ -6,8 +6,8 @@ The output head is linear, so ``u + w (c - u)`` is taken on hidden states, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,8 @@ from tts.options import KvCache, Options
 from tts.paged_cache import PagedCache
 from tts.sampling import Sampler, guide
 
-# Embeddings (lanes, 1, width), positions (lanes, 1) and a static cache: hidden states like the
-# embeddings.
-FusedStep = Callable[[Tensor, Tensor, Any], Tensor]
+if TYPE_CHECKING:
+    from tts.fused import FusedStep
 
 
 class Generator:
@@ -113,7 +112,8 @@ class Generator:
             Hidden states, shape (lanes, width).
         """
         if self.fused is not None:
-            return self.fused(x, positions, cache)[:, -1]
+            # What options are legal sees to it that the cache has fixed buffers.
+            return self.fused(x, positions, cache)[:, -1]  # type: ignore[arg-type]
         mask = causal_mask(positions, n_live) if self.has_mask else None
         return self.lm.decoder(x, positions, mask, cache)[:, -1]  # type: ignore[no-any-return]
 

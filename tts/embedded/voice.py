@@ -27,12 +27,6 @@ from tts.options import Options
 from tts.types import Audio, AudioChunk, GivenSentence, LogProbs, Samples, Utterance
 
 _T = TypeVar("_T")
-_FUSED_WAYS = {
-    "layers": "one launch for all layers",
-    "rows": "our products of few rows",
-    "tiles": "our products on tensor cores",
-    "library": "a library's products",
-}
 
 
 class EmbeddedVoice:
@@ -124,7 +118,9 @@ class EmbeddedVoice:
         The attention kernels are those of the last batch spoken, whose prefill and first step are
         run once more for this.
         """
-        found = {"cuda_graphs": str(self.generator.n_graphs), **self._kernels(), **self._fused()}
+        found = {"cuda_graphs": str(self.generator.n_graphs), **self._kernels()}
+        if self.generator.fused is not None:
+            found |= compilation.observe_fused(self.generator.fused)
         return {**found, **compilation.observe()} if self.generator.is_compiled else found
 
     @torch.inference_mode()
@@ -138,17 +134,6 @@ class EmbeddedVoice:
             "attention_step": ", ".join(sorted(in_step)) or self._nameless(),
         }
 
-    def _fused(self) -> dict[str, str]:
-        """Say by which of its ways our fused step ran, if that is how steps run."""
-        ran: dict[int, str] = getattr(self.generator.fused, "ran", {})
-        words = [f"{n} rows: {_FUSED_WAYS[way]}{self._why(n)}" for n, way in sorted(ran.items())]
-        return {"fused_step": "; ".join(words)} if words else {}
-
-    def _why(self, n_rows: int) -> str:
-        """Say why so many rows did not run through all layers in one launch, if they did not."""
-        reason = getattr(self.generator.fused, "not_one_launch", {}).get(n_rows)
-        return "" if reason is None else f" (not one launch: {reason})"
-
     def _watched(self) -> tuple[set[str], set[str]]:
         if self.options.batching == "continuous":
             return self._flow.kernels(self._last_rows)
@@ -160,8 +145,8 @@ class EmbeddedVoice:
 
     def _nameless(self) -> str:
         """Name the attention of a step in which no operator of that kind was seen."""
-        if self.options.compile == "fused":
-            ran = set(getattr(self.generator.fused, "ran", {}).values())
+        if self.generator.fused is not None:
+            ran = self.generator.fused.ran.values()
             kernels = {"attend" if way == "layers" else "decode_attention" for way in ran}
             return f"{' and '.join(sorted(kernels))}, in our fused step"
         if self.options.attention == "flex":
